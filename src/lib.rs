@@ -1,0 +1,3 @@
+//! moden-gateway: the one process in a merchant's network that knows the MODEN payment secret.
+
+pub mod domain;
