@@ -15,9 +15,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// # Source
 /// MODEN help pages "Quick start" and "Create payment", 2021-03-23.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Environment {
     /// Test money.
