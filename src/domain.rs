@@ -8,6 +8,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use path::{CanonicalPath, PathCharacters};
+
+mod path;
+
 /// Which of MODEN's two environments this process serves.
 ///
 /// Both live on one host and differ only in a path prefix, so the choice is made once, in the
