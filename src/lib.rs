@@ -4,3 +4,4 @@ pub mod config;
 pub mod domain;
 pub mod proxy;
 pub mod routing;
+pub mod simulator;
