@@ -1,3 +1,4 @@
 //! moden-gateway: the one process in a merchant's network that knows the MODEN payment secret.
 
 pub mod domain;
+pub mod secret;
