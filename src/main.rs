@@ -1,1 +1,317 @@
-fn main() {}
+//! The command line: arguments, a subcommand, an exit code; the only place that prints.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use moden_gateway::app::{self, App, Demo};
+use moden_gateway::config::{self, LoadOptions, Loaded, LogConfig};
+use moden_gateway::domain::Environment;
+use moden_gateway::simulator::{Simulator, SimulatorOptions};
+use moden_gateway::telemetry::log;
+
+/// Exit codes beside 0, after sysexits.h.
+const USAGE: u8 = 64;
+const UNAVAILABLE: u8 = 69;
+const INTERNAL: u8 = 70;
+const CONFIGURATION: u8 = 78;
+
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("MODEN_GATEWAY_COMMIT"),
+    ")"
+);
+
+/// The one process in a merchant's network that knows the MODEN payment secret.
+///
+/// Services call http://gateway/pay/<endpoint> without a credential; the gateway adds it, forwards
+/// to MODEN's sandbox or production, and says with every reply what became of the request.
+#[derive(Debug, Parser)]
+#[command(name = "moden-gateway", version = VERSION)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM or SIGINT.
+    Run(ConfigArguments),
+    /// Check the configuration and the credential; report all faults at once.
+    Check(ConfigArguments),
+    /// Run a simulator of MODEN and a gateway in front of it; nothing to configure.
+    Demo {
+        /// Where the demo's gateway listens.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+        address: SocketAddr,
+        /// Where the demo's admin listener listens.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090")]
+        admin_address: SocketAddr,
+    },
+    /// Run the simulator of MODEN alone.
+    Simulate {
+        /// Where to listen; port 0 takes a free one.
+        #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+        address: SocketAddr,
+        /// The APP ID to accept.
+        #[arg(long, value_name = "ID", default_value = "demo-app")]
+        app_id: String,
+        /// The secret to accept; for tests only, as other accounts can see arguments.
+        #[arg(
+            long,
+            value_name = "SECRET",
+            default_value = "demo-secret",
+            requires = "app_id"
+        )]
+        secret: String,
+        /// Serve TLS with a certificate made at start.
+        #[arg(long)]
+        tls: bool,
+        /// Write the certificate authority of --tls to this file.
+        #[arg(long, value_name = "PATH", requires = "tls")]
+        ca_out: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of the configuration.
+    Schema,
+    /// Print shell completions.
+    Completions {
+        /// The shell to print them for.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigArguments {
+    /// A configuration file, or a folder with base.toml and <environment>.toml; the later wins.
+    ///
+    /// Without it: ./config if it is there, else /etc/moden-gateway.
+    #[arg(long, value_name = "PATH")]
+    config: Vec<PathBuf>,
+    /// The environment to serve: sandbox or production.
+    #[arg(long, value_name = "NAME")]
+    environment: Option<String>,
+}
+
+impl ConfigArguments {
+    fn load(self) -> Result<Loaded, Failure> {
+        let options = LoadOptions::from_process(self.config, self.environment);
+        config::load(&options).map_err(|faults| Failure::configuration(faults.to_string()))
+    }
+}
+
+/// Why the program ends early: a text for stderr and an exit code.
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+impl Failure {
+    fn configuration(text: String) -> Self {
+        Self {
+            text,
+            code: CONFIGURATION,
+        }
+    }
+
+    fn unavailable(error: &anyhow::Error) -> Self {
+        Self {
+            text: format!("{error:#}"),
+            code: UNAVAILABLE,
+        }
+    }
+
+    fn internal(error: &anyhow::Error) -> Self {
+        Self {
+            text: format!("{error:#}"),
+            code: INTERNAL,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version come this way too; only a real error goes to stderr.
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let result = match arguments.command {
+        Command::Run(arguments) => run(arguments),
+        Command::Check(arguments) => check(arguments),
+        Command::Demo {
+            address,
+            admin_address,
+        } => demo(address, admin_address),
+        Command::Simulate {
+            address,
+            app_id,
+            secret,
+            tls,
+            ca_out,
+        } => {
+            let secret = secret.as_str().into();
+            let options = SimulatorOptions {
+                address,
+                app_id,
+                secret,
+                tls,
+                ..Default::default()
+            };
+            simulate(options, ca_out.as_deref())
+        }
+        Command::Schema => {
+            print_line(format_args!("{:#}", config::schema()));
+            Ok(())
+        }
+        Command::Completions { shell } => {
+            let name = "moden-gateway";
+            clap_complete::generate(shell, &mut Arguments::command(), name, &mut io::stdout());
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "{}", failure.text);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn run(arguments: ConfigArguments) -> Result<(), Failure> {
+    let Loaded {
+        config, warnings, ..
+    } = arguments.load()?;
+    log::start(&config.log, config::rust_log().as_deref());
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    on_control_thread(async {
+        let shutdown = shutdown_signal()?;
+        let app = App::bind(config)
+            .await
+            .map_err(|error| Failure::unavailable(&error))?;
+        for address in app.addresses() {
+            tracing::info!(%address, "listening");
+        }
+        finish(app.run_until(shutdown).await)
+    })
+}
+
+fn check(arguments: ConfigArguments) -> Result<(), Failure> {
+    let Loaded {
+        config,
+        mut warnings,
+        files,
+    } = arguments.load()?;
+    let loaded = app::load_credential(&config).map_err(|faults| {
+        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        Failure::configuration(faults.join("\n"))
+    })?;
+    warnings.extend(loaded.warnings);
+    app::check_upstream(&config).map_err(|error| Failure::configuration(error.to_string()))?;
+    for file in files {
+        print_line(format_args!("read {}", file.display()));
+    }
+    for warning in warnings {
+        print_line(format_args!("warning: {warning}"));
+    }
+    print_line(format_args!(
+        "ok: the configuration is valid for {}",
+        config.environment
+    ));
+    Ok(())
+}
+
+fn demo(address: SocketAddr, admin_address: SocketAddr) -> Result<(), Failure> {
+    log::start(&LogConfig::default(), config::rust_log().as_deref());
+    on_control_thread(async {
+        let shutdown = shutdown_signal()?;
+        let demo = Demo::bind(address, admin_address)
+            .await
+            .map_err(|error| Failure::unavailable(&error))?;
+        print_line(
+            demo.greeting()
+                .map_err(|error| Failure::internal(&error.into()))?,
+        );
+        finish(demo.run_until(shutdown).await)
+    })
+}
+
+fn simulate(options: SimulatorOptions, ca_out: Option<&Path>) -> Result<(), Failure> {
+    on_control_thread(async {
+        let shutdown = shutdown_signal()?;
+        let simulator = Simulator::start(options)
+            .await
+            .context("failed to start the simulator")
+            .map_err(|error| Failure::unavailable(&error))?;
+        if let (Some(path), Some(authority)) = (ca_out, simulator.ca_pem()) {
+            std::fs::write(path, authority)
+                .with_context(|| format!("failed to write {}", path.display()))
+                .map_err(|error| Failure::unavailable(&error))?;
+        }
+        for environment in [Environment::Sandbox, Environment::Production] {
+            let base_url = simulator.base_url(environment);
+            print_line(format_args!(
+                "simulating MODEN's {environment} at {base_url}"
+            ));
+        }
+        shutdown.await;
+        simulator.stop().await;
+        Ok(())
+    })
+}
+
+/// Runs the control thread's work on this thread.
+fn on_control_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the control runtime")
+        .map_err(|error| Failure::internal(&error))?;
+    runtime.block_on(work)
+}
+
+/// Ends at the first SIGTERM or SIGINT from now on.
+fn shutdown_signal() -> Result<impl Future<Output = ()>, Failure> {
+    let fault = |error: io::Error| {
+        Failure::internal(&anyhow::Error::new(error).context("failed to listen for signals"))
+    };
+    let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn finish(report: app::DrainReport) -> Result<(), Failure> {
+    if report.unfinished == 0 {
+        return Ok(());
+    }
+    let text = format!(
+        "{} connections or exchanges did not end in time",
+        report.unfinished
+    );
+    Err(Failure {
+        text,
+        code: INTERNAL,
+    })
+}
+
+/// Prints a line; a reader that has gone away is no fault of ours.
+fn print_line(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}

@@ -1,4 +1,236 @@
-//! The way of a request through the gateway.
+//! The hot path: one request's way through the house, top to bottom.
+//!
+//! For: admitting a request, running its exchange with MODEN, and answering with a verdict. Never
+//! does: format, look anything up by label, clone header maps, encode base64, or hold a lock
+//! across an await. Called by: `app`, which gives [`Proxy::handle`] to the server. Start reading at
+//! [`Proxy::handle`]; ARCHITECTURE.md draws the eleven steps.
 
+mod answer_body;
+mod error;
 pub mod headers;
+mod outlive;
 pub mod path;
+mod record;
+mod reply;
+mod snapshot;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::header::{CONTENT_LENGTH, EXPECT, HOST};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
+use hyper::body::Incoming;
+use tokio_util::task::TaskTracker;
+
+use crate::body::{self, BodyLimits, RequestBody};
+use crate::client_auth::ClientIdentity;
+use crate::server::ConnectionInfo;
+use crate::telemetry::access_log::LineBuffer;
+use crate::upstream::{Answer, Upstream};
+
+pub use answer_body::ReplyBody;
+pub use snapshot::Snapshot;
+
+use error::ProxyError;
+use outlive::outlive;
+use record::Record;
+
+/// The gateway's end of one core: what a request needs on its way.
+#[derive(Debug)]
+pub struct Proxy {
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    upstream: Upstream,
+    access_log: LineBuffer,
+    /// Exchanges whose client is gone; the drain waits for them.
+    exchanges: TaskTracker,
+}
+
+/// A request that may be sent: what step 6 hands to the exchange.
+struct Admitted {
+    head: request::Parts,
+    body: RequestBody,
+    target: PathAndQuery,
+    identity: ClientIdentity,
+}
+
+impl Proxy {
+    /// Puts the parts of one core together.
+    pub fn new(
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        upstream: Upstream,
+        access_log: LineBuffer,
+        exchanges: TaskTracker,
+    ) -> Self {
+        Self {
+            snapshot,
+            upstream,
+            access_log,
+            exchanges,
+        }
+    }
+
+    /// This core's connections to MODEN.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Answers one request, whatever happens; its access-log line is written when the reply is
+    /// complete, or when nobody is left to receive it.
+    ///
+    /// # Cancel safety
+    /// When the client goes away before its request is whole, nothing was sent and the future may
+    /// be dropped. From then on dropping it hands the exchange to a task that ends it.
+    pub async fn handle(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        connection: Arc<ConnectionInfo>,
+    ) -> Response<ReplyBody> {
+        let snapshot = self.snapshot.load_full();
+        let mut record = Record::begin(&self.access_log, &snapshot, &request, connection);
+        match admit(request, &snapshot, &mut record).await {
+            Ok(admitted) => {
+                let exchanges = self.exchanges.clone();
+                outlive(self.exchange(admitted, snapshot, record), exchanges).await
+            }
+            Err(error) => reply::refuse(&error, record),
+        }
+    }
+
+    /// Runs an admitted request's exchange to its end, client or no client.
+    async fn exchange(
+        self: Arc<Self>,
+        admitted: Admitted,
+        snapshot: Arc<Snapshot>,
+        mut record: Record,
+    ) -> Response<ReplyBody> {
+        match self.forward(admitted, &snapshot, &mut record).await {
+            Ok(answer) => reply::pass(answer, record, self.exchanges.clone()),
+            Err(error) => reply::refuse(&error, record),
+        }
+    }
+
+    async fn forward(
+        &self,
+        admitted: Admitted,
+        snapshot: &Snapshot,
+        record: &mut Record,
+    ) -> Result<Answer, ProxyError> {
+        let Admitted {
+            mut head,
+            body,
+            target,
+            identity,
+        } = admitted;
+
+        // 8: what may not travel is removed, and what is ours is set.
+        snapshot.cleaner.clean_request(&mut head.headers);
+        headers::append_via(&mut head.headers, head.version);
+        head.headers.insert(HOST, snapshot.authority.clone());
+        head.headers
+            .insert(&headers::X_REQUEST_ID, record.request_id().clone());
+        if let Some(length) = content_length(&head.method, &body) {
+            head.headers.insert(CONTENT_LENGTH, length);
+        }
+        head.uri = Uri::from(target);
+        head.version = Version::HTTP_11;
+
+        // 9: the credential, last of all and only here.
+        let progress = body.progress();
+        let request = Request::from_parts(head, body);
+        let authorized = snapshot.credentials.authorize(request, &identity)?;
+        record.begin_exchange(authorized.slot(), progress);
+
+        // 10: the exchange itself.
+        let answer = self.upstream.send(authorized, &mut record.facts).await;
+        record.end_exchange();
+
+        // 11: a rejected credential is ours to mend, not the client's to see.
+        let mut answer = answer?;
+        if answer.head.status == StatusCode::UNAUTHORIZED {
+            return Err(ProxyError::CredentialRejected);
+        }
+        headers::clean_answer(&mut answer.head.headers);
+        Ok(answer)
+    }
+}
+
+/// Decides whether a request may be sent, and receives its body.
+async fn admit(
+    request: Request<Incoming>,
+    snapshot: &Snapshot,
+    record: &mut Record,
+) -> Result<Admitted, ProxyError> {
+    let (head, body) = request.into_parts();
+    check_head(&head, snapshot)?;
+
+    // 1: one canonical path, or none.
+    let path = path::resolve(
+        path_and_query(&head.uri),
+        snapshot.environment,
+        snapshot.routes.allowed_characters(),
+    )?;
+    // 2: no route, no forwarding.
+    let route = snapshot.routes.find(&head.method, &path)?;
+    record.set_route(route);
+    // 3: who is calling.
+    let identity = ClientIdentity::anonymous();
+    record.set_client(identity);
+    // 4: without a credential there is no point in receiving the body.
+    if !snapshot.credentials.is_available() {
+        return Err(ProxyError::CredentialUnavailable);
+    }
+    // 6: the body, whole if it is small enough.
+    let listener = record.listener();
+    let limits = BodyLimits {
+        hold_bytes: snapshot.hold_body_bytes,
+        max_bytes: listener.max_body_bytes,
+        timeout: listener.body_timeout,
+    };
+    let target = path::upstream_target(&snapshot.base_path, &path)?;
+    let body = body::hold(body, limits).await?;
+    record.set_body_bytes(body.length().unwrap_or_default());
+    Ok(Admitted {
+        head,
+        body,
+        target,
+        identity,
+    })
+}
+
+/// What can be refused by the head alone, before anything is looked up.
+fn check_head(head: &request::Parts, snapshot: &Snapshot) -> Result<(), ProxyError> {
+    if head.method == Method::CONNECT {
+        return Err(ProxyError::MethodNotAllowed {
+            allow: snapshot.routes.all_methods().clone(),
+        });
+    }
+    // RFC 9110 10.1.1: an expectation of an HTTP/1.0 client is ignored.
+    if head.version >= Version::HTTP_11
+        && let Some(expectation) = head.headers.get(EXPECT)
+        && !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    {
+        return Err(ProxyError::ExpectationFailed);
+    }
+    if headers::is_own_loop(&head.headers) {
+        return Err(ProxyError::LoopDetected);
+    }
+    Ok(())
+}
+
+/// The bytes that routes are matched against; absolute-form counts by its path (RFC 9112 3.2.2).
+fn path_and_query(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("", PathAndQuery::as_str)
+}
+
+/// The length to announce: always for a known body, and `0` for an empty one of a method that
+/// usually has a body (RFC 9110 8.6).
+fn content_length(method: &Method, body: &RequestBody) -> Option<HeaderValue> {
+    match body.length()? {
+        0 if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+            Some(HeaderValue::from_static("0"))
+        }
+        0 => None,
+        length => Some(HeaderValue::from(length)),
+    }
+}

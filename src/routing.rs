@@ -22,6 +22,8 @@ pub struct Routes {
     routes: Vec<Arc<Route>>,
     /// What the paths of any route may hold.
     characters: PathCharacters,
+    /// The methods of every route, as `Allow` lists them.
+    methods: HeaderValue,
 }
 
 /// One way through the gateway.
@@ -80,12 +82,22 @@ impl Routes {
             .fold(PathCharacters::unreserved(), |characters, config| {
                 characters.with_extra(&config.path_extra)
             });
-        Self { routes, characters }
+        let methods = allow(configs.iter());
+        Self {
+            routes,
+            characters,
+            methods,
+        }
     }
 
     /// The characters that a path of any route may hold: what the resolver lets through.
     pub fn allowed_characters(&self) -> &PathCharacters {
         &self.characters
+    }
+
+    /// The methods of all routes, ready for `Allow`, for a request whose target is no path.
+    pub fn all_methods(&self) -> &HeaderValue {
+        &self.methods
     }
 
     /// Finds the first route that is for this path and this method.
@@ -160,8 +172,12 @@ fn fit(route: &RoutePath, path: &str) -> Fit {
 
 /// The value of `Allow` for paths of which this is the narrowest route.
 fn allow_of_all_that_cover(path: &RoutePath, configs: &[RouteConfig]) -> HeaderValue {
-    let covering = configs.iter().filter(|config| covers(&config.path, path));
-    let mut names: Vec<_> = covering
+    allow(configs.iter().filter(|config| covers(&config.path, path)))
+}
+
+/// The methods of these routes, in the form of `Allow` (RFC 9110, 10.2.1).
+fn allow<'c>(configs: impl Iterator<Item = &'c RouteConfig>) -> HeaderValue {
+    let mut names: Vec<_> = configs
         .flat_map(forwarded_methods)
         .map(Method::as_str)
         .collect();

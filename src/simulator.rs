@@ -175,6 +175,15 @@ pub struct Simulator {
     tasks: TaskTracker,
 }
 
+impl fmt::Debug for Simulator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Simulator")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Simulator {
     /// Binds the address and serves on the current tokio runtime until stopped or dropped.
     ///

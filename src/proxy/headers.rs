@@ -178,14 +178,14 @@ pub fn is_own_loop(headers: &HeaderMap) -> bool {
 /// `[A-Za-z0-9._~-]{1,128}`; otherwise the caller makes one.
 ///
 /// To be asked before the request is cleaned.
-pub fn request_id(headers: &HeaderMap) -> Option<&str> {
+pub fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     let mut lines = headers.get_all(&X_REQUEST_ID).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
         return None;
     };
-    let id = line.to_str().ok()?;
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._~-".contains(&byte);
-    ((1..=128).contains(&id.len()) && id.bytes().all(fits)).then_some(id)
+    let id = line.as_bytes();
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"._~-".contains(byte);
+    ((1..=128).contains(&id.len()) && id.iter().all(fits)).then_some(line)
 }
 
 /// Removes every field that a `Connection` line names, then `Connection`.

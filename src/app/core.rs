@@ -1,0 +1,184 @@
+//! One core: a thread, its runtime, and everything that lives on it.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::Health;
+use crate::proxy::{Proxy, ReplyBody, Snapshot};
+use crate::server::{Accepted, ConnectionInfo, Service};
+use crate::telemetry::access_log::LineBuffer;
+use crate::upstream::{Origin, Upstream};
+
+/// How often a core gives a sign of life and sweeps its pool.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// What a core is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) index: usize,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) origin: Arc<Origin>,
+    pub(super) max_upstream_connections: usize,
+    pub(super) access_log: LineBuffer,
+    pub(super) health: Arc<Health>,
+    pub(super) draining: CancellationToken,
+    pub(super) give_up: CancellationToken,
+}
+
+/// The control thread's end of a core.
+#[derive(Debug)]
+pub(super) struct Core {
+    /// Taken away when no more connections will come.
+    sockets: Mutex<Option<mpsc::UnboundedSender<Accepted>>>,
+    connections: Arc<AtomicUsize>,
+    finished: CancellationToken,
+    thread: Mutex<Option<JoinHandle<usize>>>,
+}
+
+impl Core {
+    /// Starts the thread and its runtime.
+    pub(super) fn start(parts: Parts) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        // Bounded by the permits of the listeners, which every socket in it carries.
+        let (sender, sockets) = mpsc::unbounded_channel();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let finished = CancellationToken::new();
+        let thread = {
+            let (connections, finished) = (Arc::clone(&connections), finished.clone());
+            thread::Builder::new()
+                .name(format!("core-{}", parts.index))
+                .spawn(move || {
+                    let _finished = finished.drop_guard();
+                    runtime.block_on(run(parts, sockets, connections))
+                })?
+        };
+        Ok(Self {
+            sockets: Mutex::new(Some(sender)),
+            connections,
+            finished,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// How many connections it serves.
+    pub(super) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Hands it a connection.
+    pub(super) fn serve(&self, accepted: Accepted) {
+        let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sockets) = sockets.as_ref() {
+            self.connections.fetch_add(1, Ordering::Relaxed);
+            // A core that is gone has dropped its receiver; the connection is closed with it.
+            let _ = sockets.send(accepted);
+        }
+    }
+
+    /// Says that no more connections will come.
+    pub(super) fn close(&self) {
+        self.sockets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+    }
+
+    /// Waits until everything on it has ended.
+    pub(super) async fn finished(&self) {
+        self.finished.cancelled().await;
+    }
+
+    /// Ends the thread; how many connections and exchanges were cut off.
+    pub(super) fn join(&self) -> usize {
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // A panic of the core was already reported by the panic hook.
+        thread.map_or(0, |thread| thread.join().unwrap_or_default())
+    }
+}
+
+async fn run(
+    parts: Parts,
+    mut sockets: mpsc::UnboundedReceiver<Accepted>,
+    connections: Arc<AtomicUsize>,
+) -> usize {
+    let serving = TaskTracker::new();
+    let exchanges = TaskTracker::new();
+    let upstream = Upstream::new(parts.origin, parts.max_upstream_connections);
+    let proxy = Proxy::new(
+        parts.snapshot,
+        upstream,
+        parts.access_log,
+        exchanges.clone(),
+    );
+    let gateway = Gateway(Arc::new(proxy));
+    let all_ended = async {
+        while let Some(accepted) = sockets.recv().await {
+            let ended = Ended(Arc::clone(&connections));
+            let connection = accepted.serve(gateway.clone(), parts.draining.clone());
+            serving.spawn(async move {
+                connection.await;
+                drop(ended);
+            });
+        }
+        serving.close();
+        serving.wait().await;
+        // Only a connection can leave an exchange behind, so none can come any more.
+        exchanges.close();
+        exchanges.wait().await;
+    };
+    let heart = async {
+        let mut beats = tokio::time::interval(HEARTBEAT);
+        loop {
+            beats.tick().await;
+            parts.health.beat(parts.index);
+            gateway.0.upstream().sweep();
+        }
+    };
+    tokio::select! {
+        () = all_ended => {}
+        () = heart => {}
+        () = parts.give_up.cancelled() => {}
+    }
+    serving.len() + exchanges.len()
+}
+
+/// Counts a connection out, however it ends.
+struct Ended(Arc<AtomicUsize>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Gives the server's requests to the proxy of this core.
+#[derive(Clone)]
+struct Gateway(Arc<Proxy>);
+
+impl Service for Gateway {
+    type Body = ReplyBody;
+
+    fn answer(
+        self,
+        request: Request<Incoming>,
+        connection: Arc<ConnectionInfo>,
+    ) -> impl Future<Output = Response<ReplyBody>> + Send {
+        self.0.handle(request, connection)
+    }
+}

@@ -1,0 +1,142 @@
+//! The demo: simulator and gateway in one process, nothing to configure, nothing left behind.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use tempfile::TempDir;
+
+use super::{App, DrainReport};
+use crate::config::{self, LoadOptions};
+use crate::domain::Environment;
+use crate::simulator::{DEMO_APP_ID, DEMO_SECRET, Simulator, SimulatorOptions};
+
+/// A gateway in front of a simulator of its own, both bound and ready to run.
+#[derive(Debug)]
+pub struct Demo {
+    app: App,
+    /// Stands in for MODEN, with TLS.
+    simulator: Simulator,
+    /// Holds the secret files and the certificate; gone with the demo.
+    _folder: TempDir,
+}
+
+impl Demo {
+    /// Starts the simulator and binds a gateway for its sandbox at the two addresses.
+    ///
+    /// The gateway is configured as an operator would do it: by a file, with the secrets in files
+    /// of their own and the simulator's certificate authority as `upstream.ca_file`.
+    ///
+    /// # Errors
+    /// When an address is taken, or the temporary folder cannot be written.
+    pub async fn bind(listener: SocketAddr, admin: SocketAddr) -> anyhow::Result<Self> {
+        let folder = TempDir::with_prefix("moden-gateway-demo-")
+            .context("failed to make a temporary folder")?;
+        let options = SimulatorOptions {
+            tls: true,
+            ..SimulatorOptions::default()
+        };
+        let simulator = Simulator::start(options)
+            .await
+            .context("failed to start the simulator")?;
+
+        let file = |name: &str, content: &str| -> anyhow::Result<String> {
+            let path = folder.path().join(name);
+            write_private(&path, content)
+                .with_context(|| format!("failed to write {}", path.display()))?;
+            path.to_str()
+                .map(str::to_owned)
+                .context("the temporary folder's name is not UTF-8")
+        };
+        let authority = simulator
+            .ca_pem()
+            .context("the simulator has no certificate")?;
+        let configuration = format!(
+            "environment = \"sandbox\"\n\
+             [[listeners]]\n\
+             address = \"{listener}\"\n\
+             [admin]\n\
+             address = \"{admin}\"\n\
+             [environments.sandbox]\n\
+             base_url = \"{base_url}\"\n\
+             app_id = {{ file = {app_id:?} }}\n\
+             secret = {{ file = {secret:?} }}\n\
+             [upstream]\n\
+             ca_file = {ca_file:?}\n",
+            base_url = simulator.base_url(Environment::Sandbox),
+            app_id = file("app-id", DEMO_APP_ID)?,
+            secret = file("secret", DEMO_SECRET)?,
+            ca_file = file("ca.pem", authority)?,
+        );
+        let path = file("demo.toml", &configuration)?;
+        let options = LoadOptions {
+            paths: vec![path.into()],
+            ..LoadOptions::default()
+        };
+        let loaded = config::load(&options).context("failed to configure the demo")?;
+        let app = App::bind(loaded.config).await?;
+        Ok(Self {
+            app,
+            simulator,
+            _folder: folder,
+        })
+    }
+
+    /// What to tell somebody who has just started it: where things are, and lines to try.
+    ///
+    /// # Errors
+    /// When the kernel no longer knows the admin address.
+    pub fn greeting(&self) -> std::io::Result<String> {
+        let addresses = self.app.addresses();
+        let gateway = addresses
+            .first()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let admin = self.app.admin_address()?;
+        let simulator = self.simulator.base_url(Environment::Sandbox);
+        Ok(format!(
+            r#"moden-gateway demo: nothing here talks to MODEN, and no money moves.
+
+  gateway     http://{gateway}/pay/   (what services call, without a credential)
+  admin       http://{admin}/readyz
+  simulator   {simulator}   (stands in for MODEN, wants the credential)
+
+Check the balance:
+
+  curl -i -X POST http://{gateway}/pay/inquire/wallet
+
+Create a payment:
+
+  curl -i http://{gateway}/pay/gateway -H 'Content-Type: application/json' -d '{{"coin":"USDT","currency_code":"VND","amount":150000,"sn":"order-1","notify_url":"https://shop.example/notify","timestamp":1700000000}}'
+
+Be refused by MODEN with a reason (the amount is missing):
+
+  curl -i http://{gateway}/pay/gateway -H 'Content-Type: application/json' -d '{{"coin":"USDT","currency_code":"VND","sn":"order-2","notify_url":"https://shop.example/notify","timestamp":1700000000}}'
+
+Lose MODEN's reply after it has acted, and see what the gateway can say of it:
+
+  curl -i http://{gateway}/pay/gateway -H 'Simulator-Fault: lost-after-commit' -H 'Content-Type: application/json' -d '{{"coin":"USDT","currency_code":"VND","amount":150000,"sn":"order-3","notify_url":"https://shop.example/notify","timestamp":1700000000}}'
+
+Ctrl-C ends it. Every request leaves one line of the access log below:
+"#
+        ))
+    }
+
+    /// Serves until `shutdown` ends, then drains the gateway and stops the simulator.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> DrainReport {
+        let report = self.app.run_until(shutdown).await;
+        self.simulator.stop().await;
+        report
+    }
+}
+
+/// Writes a file that only this account may read.
+fn write_private(path: &std::path::Path, content: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(content.as_bytes())
+}

@@ -1,0 +1,257 @@
+//! `[[listeners]]`: where clients are served.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::faults::Report;
+use super::{AdminConfig, Expected, units};
+
+/// The least that hyper can be given for a request's head.
+const LEAST_HEADER_BYTES: usize = 8192;
+
+/// The longest path of a Unix socket: `sun_path` has 108 bytes, the last of them zero.
+///
+/// # Source
+/// unix(7).
+const LONGEST_SOCKET_PATH_BYTES: usize = 107;
+
+/// One place where clients are served, with its limits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerConfig {
+    /// IP address and port, or `unix:` and a path; default `127.0.0.1:8080`. Restart-only.
+    pub address: ListenAddress,
+    /// Serves clients that nobody knows, even from other machines; default false.
+    ///
+    /// Loopback and Unix listeners serve them anyway.
+    pub allow_anonymous: bool,
+    /// From the first byte of a request to the end of its head; default 5 s.
+    #[serde(with = "units::positive_duration")]
+    #[schemars(with = "units::DurationText")]
+    pub header_timeout: Duration,
+    /// For the whole request body; default 10 s.
+    #[serde(with = "units::positive_duration")]
+    #[schemars(with = "units::DurationText")]
+    pub body_timeout: Duration,
+    /// How long a connection may wait for its next request; default 60 s.
+    #[serde(with = "units::positive_duration")]
+    #[schemars(with = "units::DurationText")]
+    pub idle_timeout: Duration,
+    /// Connections at once; default 10000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: usize,
+    /// The longest head of a request; default 16 KiB, at least 8 KiB.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
+    pub max_header_bytes: usize,
+    /// The longest body of a request; default 4 MiB, zero allows empty ones only.
+    #[serde(with = "units::size")]
+    #[schemars(with = "units::SizeText")]
+    pub max_body_bytes: u64,
+}
+
+impl Default for ListenerConfig {
+    fn default() -> Self {
+        Self {
+            address: ListenAddress::Tcp((Ipv4Addr::LOCALHOST, 8080).into()),
+            allow_anonymous: false,
+            header_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            max_connections: 10_000,
+            max_header_bytes: 16 * 1024,
+            max_body_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(extend("x-expected" = "an address such as \"127.0.0.1:8080\" or \"unix:/run/a.sock\""))]
+pub enum ListenAddress {
+    /// An IP address and a port; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// The absolute path of a socket, written with `unix:` before it.
+    Unix(PathBuf),
+}
+
+impl ListenAddress {
+    /// Whether only processes of this machine can reach it.
+    pub fn is_local(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+
+    /// Whether both cannot be bound at once; port 0 is a different port each time.
+    fn collides_with(&self, other: &Self) -> bool {
+        self == other && !matches!(self, Self::Tcp(address) if address.port() == 0)
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(formatter),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl TryFrom<String> for ListenAddress {
+    type Error = Expected;
+
+    fn try_from(text: String) -> Result<Self, Expected> {
+        if text.starts_with("systemd:") {
+            return Err(Expected(
+                "an IP address and a port, or unix: and a path; inherited systemd sockets are \
+                 not built yet",
+            ));
+        }
+        if let Some(path) = text.strip_prefix("unix:") {
+            let is_path = path.starts_with('/') && !path.ends_with('/') && !path.contains('\0');
+            if !is_path || path.len() > LONGEST_SOCKET_PATH_BYTES {
+                return Err(Expected(
+                    "unix: and an absolute path of at most 107 bytes, found another string",
+                ));
+            }
+            return Ok(Self::Unix(path.into()));
+        }
+        text.parse().map(Self::Tcp).map_err(|_| {
+            Expected(
+                "an IP address and a port such as \"127.0.0.1:8080\", or unix: and a path, \
+                 found another string",
+            )
+        })
+    }
+}
+
+impl From<ListenAddress> for String {
+    fn from(address: ListenAddress) -> Self {
+        address.to_string()
+    }
+}
+
+/// The listeners when none are configured: one, for this machine only.
+pub(super) fn default_list() -> Vec<ListenerConfig> {
+    vec![ListenerConfig::default()]
+}
+
+/// Checks what no single value can know: who can reach a listener, and whether all can be bound.
+pub(super) fn check(listeners: &[ListenerConfig], admin: &AdminConfig, report: &mut Report) {
+    for (index, listener) in listeners.iter().enumerate() {
+        check_openness(index, listener, report);
+        if listener.max_header_bytes < LEAST_HEADER_BYTES {
+            report.fault(
+                &format!("listeners[{index}].max_header_bytes"),
+                "expected a size of at least 8KiB, found a smaller one",
+            );
+        }
+        check_collisions(index, listener, listeners, admin, report);
+    }
+}
+
+/// No two listeners can be bound to one address; those at fault have none of their own.
+fn check_collisions(
+    index: usize,
+    listener: &ListenerConfig,
+    listeners: &[ListenerConfig],
+    admin: &AdminConfig,
+    report: &mut Report,
+) {
+    let key = |index| format!("listeners[{index}].address");
+    let collides = |other: &ListenAddress| other.collides_with(&listener.address);
+    let first = listeners
+        .iter()
+        .take(index)
+        .position(|earlier| collides(&earlier.address));
+    if let Some(first) = first.filter(|first| !report.is_at_fault(&key(*first))) {
+        report.fault(&key(index), format!("is the same as {}", key(first)));
+    }
+    if collides(&ListenAddress::Tcp(admin.address)) && !report.is_at_fault("admin.address") {
+        report.fault(&key(index), "is the same as admin.address");
+    }
+}
+
+/// A listener that others can reach and that asks nobody who they are must be wanted.
+fn check_openness(index: usize, listener: &ListenerConfig, report: &mut Report) {
+    if listener.address.is_local() {
+        return;
+    }
+    if listener.allow_anonymous {
+        report.warn(format!(
+            "listeners[{index}] serves other machines without asking who they are; everybody who \
+             reaches it can make payments"
+        ));
+    } else {
+        report.fault(
+            &format!("listeners[{index}].address"),
+            "can be reached from other machines, and nobody would be asked who they are: use a \
+             loopback address such as 127.0.0.1 or a unix: path, or write allow_anonymous = true \
+             in this listener to allow it",
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ListenAddress, Expected> {
+        text.to_owned().try_into()
+    }
+
+    #[test]
+    fn reads_tcp_and_unix_addresses() {
+        for text in [
+            "127.0.0.1:8080",
+            "[::1]:0",
+            "0.0.0.0:80",
+            "unix:/run/gateway.sock",
+        ] {
+            assert_eq!(parse(text).expect("an address").to_string(), text);
+        }
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_listened_on() {
+        let long = format!("unix:/{}", "x".repeat(LONGEST_SOCKET_PATH_BYTES));
+        for text in [
+            "",
+            "8080",
+            ":8080",
+            "localhost:8080",
+            "127.0.0.1",
+            "unix:",
+            "unix:a",
+            &long,
+        ] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        let message = parse("systemd:http").expect_err("not built").to_string();
+        assert!(message.contains("not built yet"), "{message}");
+    }
+
+    #[test]
+    fn knows_who_can_reach_an_address() {
+        for text in [
+            "127.0.0.1:1",
+            "127.9.9.9:1",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:1",
+            "unix:/a",
+        ] {
+            assert!(parse(text).expect("an address").is_local(), "{text}");
+        }
+        for text in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
+            assert!(!parse(text).expect("an address").is_local(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,784 @@
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::secret::Source;
+
+mod every_key;
+
+/// A text that stands where values stand, and must show up in no message.
+const MARKER: &str = "s3cr3t-marker";
+
+/// The credential that a sandbox needs.
+const CREDENTIAL: &str = "
+[environments.sandbox]
+app_id = { env = \"APP_ID\" }
+secret = { env = \"SECRET\" }
+";
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    for (name, content) in files {
+        fs::write(folder.path().join(name), content).expect("a file can be written");
+    }
+    folder
+}
+
+fn variables(variables: &[(&str, &str)]) -> Vec<(String, String)> {
+    variables
+        .iter()
+        .map(|&(name, value)| (name.into(), value.into()))
+        .collect()
+}
+
+/// Loads one file for the sandbox.
+fn load_text(text: &str) -> Result<Loaded, ConfigFaults> {
+    let folder = folder(&[("gateway.toml", text)]);
+    load(&LoadOptions {
+        paths: vec![folder.path().join("gateway.toml")],
+        environment: Some("sandbox".into()),
+        ..LoadOptions::default()
+    })
+}
+
+/// Loads one file that has a credential besides.
+fn load_with_credential(text: &str) -> Result<Loaded, ConfigFaults> {
+    load_text(&format!("{text}\n{CREDENTIAL}"))
+}
+
+/// Loads variables over the credential of a sandbox.
+fn load_variables(given: &[(&str, &str)]) -> Result<Loaded, ConfigFaults> {
+    let mut all = vec![
+        ("MODEN_GATEWAY__ENVIRONMENT", "sandbox"),
+        (
+            "MODEN_GATEWAY__ENVIRONMENTS__SANDBOX__APP_ID__ENV",
+            "APP_ID",
+        ),
+        (
+            "MODEN_GATEWAY__ENVIRONMENTS__SANDBOX__SECRET__ENV",
+            "SECRET",
+        ),
+    ];
+    all.extend(given);
+    load(&LoadOptions {
+        variables: variables(&all),
+        embedded_only: true,
+        ..LoadOptions::default()
+    })
+}
+
+fn keys(result: Result<Loaded, ConfigFaults>) -> Vec<String> {
+    let faults = result.expect_err("faults").0;
+    faults.into_iter().map(|fault| fault.key).collect()
+}
+
+/// The message of the only fault, which is at `key`.
+fn message(result: Result<Loaded, ConfigFaults>, key: &str) -> String {
+    let faults = result.expect_err("a fault").0;
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(faults[0].key, key, "{faults:?}");
+    faults[0].message.clone()
+}
+
+#[test]
+fn loads_ten_lines_with_defaults_for_all_else() {
+    let loaded = load_with_credential("").expect("complete");
+    let config = loaded.config;
+    assert_eq!(config.environment, Environment::Sandbox);
+    assert_eq!(config.selected().base_url.path(), "/pay/sandbox");
+    assert_eq!(config.listeners, [ListenerConfig::default()]);
+    assert_eq!(config.upstream, UpstreamConfig::default());
+    let names: Vec<_> = config
+        .routes
+        .iter()
+        .map(|route| route.name.as_str())
+        .collect();
+    assert_eq!(names, ["create-payment", "everything-else"]);
+    assert_eq!(config.headers.remove.len(), 6);
+    assert!(loaded.warnings.is_empty());
+    assert_eq!(loaded.files.len(), 1);
+}
+
+#[test]
+fn reports_faults_of_every_kind_at_once_and_shows_no_value() {
+    let result = load_text(&format!(
+        r#"
+        [server]
+        thread = "{MARKER}"
+        drain_timeout = "{MARKER}"
+        [[listeners]]
+        [[listeners]]
+        address = "0.0.0.0:4242"
+        allow_anonymous = "{MARKER}"
+        max_connections = -4242
+        header_timeout = "0s"
+        body_timeout = 4242
+        [environments.sandbox]
+        base_url = "http://{MARKER}.example"
+        secret = "{MARKER}"
+        [upstream]
+        roots = "{MARKER}"
+        hold_body = "4242"
+        proxy = "http://{MARKER}:{MARKER}@egress:4242"
+        [[routes]]
+        name = "{MARKER}!"
+        path = "/{MARKER}"
+        methods = [4242]
+        [log]
+        level = "{MARKER}"
+        "#
+    ));
+    let faults = result.expect_err("faults");
+    let text = faults.to_string();
+    let keys: Vec<_> = faults.0.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "environments.sandbox.app_id",
+            "environments.sandbox.base_url",
+            "environments.sandbox.secret",
+            "listeners[1].address",
+            "listeners[1].allow_anonymous",
+            "listeners[1].body_timeout",
+            "listeners[1].header_timeout",
+            "listeners[1].max_connections",
+            "log.level",
+            "routes[0].methods[0]",
+            "routes[0].name",
+            "routes[0].path",
+            "server.drain_timeout",
+            "server.thread",
+            "upstream.hold_body",
+            "upstream.proxy",
+            "upstream.roots",
+        ]
+    );
+    assert!(!text.contains(MARKER) && !text.contains("4242"), "{text}");
+    assert_eq!(text.lines().count(), keys.len());
+    assert!(
+        text.lines().all(|line| line.contains("gateway.toml: ")),
+        "{text}"
+    );
+}
+
+#[test]
+fn says_what_was_expected_and_of_which_type_the_value_is() {
+    let cases = [
+        (
+            "[server]\ndrain_timeout = 5",
+            "server.drain_timeout",
+            "expected a duration with a unit such as \"5s\", found an integer",
+        ),
+        (
+            "[server]\ndrain_timeout = \"5\"",
+            "server.drain_timeout",
+            "expected a duration with a unit such as \"5s\", found a string without one",
+        ),
+        (
+            "[server]\nthreads = \"5\"",
+            "server.threads",
+            "expected an integer, found a string",
+        ),
+        (
+            "[server]\nthreads = 5.5",
+            "server.threads",
+            "expected an integer, found a float",
+        ),
+        (
+            "[server]\nthreads = -1",
+            "server.threads",
+            "expected an integer of at least 0, found a smaller one",
+        ),
+        (
+            "[upstream]\nmax_connections = 0",
+            "upstream.max_connections",
+            "expected an integer of at least 1, found a smaller one",
+        ),
+        (
+            "[upstream]\nhold_body = 65536",
+            "upstream.hold_body",
+            "expected a size with a unit such as \"64KiB\", found an integer",
+        ),
+        (
+            "[upstream]\nroots = \"Bundled\"",
+            "upstream.roots",
+            "expected \"bundled\" or \"platform\", found another string",
+        ),
+        (
+            "[[listeners]]\nallow_anonymous = \"yes\"",
+            "listeners[0].allow_anonymous",
+            "expected true or false, found a string",
+        ),
+        (
+            "[[listeners]]\nallow_anonymous = 1",
+            "listeners[0].allow_anonymous",
+            "expected true or false, found an integer",
+        ),
+        ("server = 5", "server", "expected a table, found an integer"),
+        (
+            "listeners = 5",
+            "listeners",
+            "expected a list, found an integer",
+        ),
+        (
+            "[listeners]\naddress = \"a\"",
+            "listeners",
+            "expected a list, found a table",
+        ),
+        (
+            "listeners = [5]",
+            "listeners[0]",
+            "expected a table, found an integer",
+        ),
+    ];
+    for (text, key, expected) in cases {
+        assert_eq!(message(load_with_credential(text), key), expected, "{text}");
+    }
+}
+
+#[test]
+fn names_the_nearest_known_key() {
+    let message_of = |text, key| message(load_with_credential(text), key);
+    let near = "is an unknown key; did you mean threads?";
+    assert_eq!(message_of("[server]\nthread = 1", "server.thread"), near);
+    assert_eq!(message_of("[server]\nThreads = 1", "server.Threads"), near);
+    let far = message_of("[server]\nqqqq = 1", "server.qqqq");
+    assert_eq!(far, "is an unknown key; known here: drain_timeout, threads");
+    let quoted = message_of(
+        "\"listeners[0].allow_anonymous\" = true",
+        "listeners[0].allow_anonymous",
+    );
+    assert!(quoted.starts_with("is an unknown key"), "{quoted}");
+}
+
+#[test]
+fn knows_no_key_whose_feature_is_not_built() {
+    let unbuilt = [
+        ("server", "drain_delay = \"5s\""),
+        ("listeners", "allow_browsers = true"),
+        ("listeners", "http2 = false"),
+        ("admin", "hosts = []"),
+        ("environments.sandbox", "max_age = \"90d\""),
+        ("environments.sandbox", "armed = true"),
+        ("upstream", "http2 = \"off\""),
+        ("upstream", "breaker = \"off\""),
+        ("routes", "order_key = \"/sn\""),
+        ("telemetry", "leak_check = true"),
+        ("limits", "name = \"a\""),
+    ];
+    for (section, line) in unbuilt {
+        let text = match section {
+            "listeners" => format!("[[listeners]]\n{line}"),
+            "routes" => format!("[[routes]]\nname = \"a\"\npath = \"/pay/a\"\n{line}"),
+            "environments.sandbox" => {
+                format!("[environments.sandbox]\n{line}\n")
+                    + CREDENTIAL
+                        .trim_start()
+                        .trim_start_matches("[environments.sandbox]")
+            }
+            _ => format!("[{section}]\n{line}"),
+        };
+        let result = if section == "environments.sandbox" {
+            load_text(&text)
+        } else {
+            load_with_credential(&text)
+        };
+        let faults = result.expect_err(line).0;
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(
+            faults[0].message.starts_with("is an unknown key"),
+            "{faults:?}"
+        );
+    }
+}
+
+#[test]
+fn tells_where_a_secret_may_come_from_when_one_is_written_out() {
+    let text = format!("[environments.sandbox]\napp_id = {{ env = \"A\" }}\nsecret = \"{MARKER}\"");
+    let message = message(load_text(&text), "environments.sandbox.secret");
+    for word in ["file", "env", "credential", "command", "found a string"] {
+        assert!(message.contains(word), "{message}");
+    }
+    assert!(!message.contains(MARKER), "{message}");
+}
+
+#[test]
+fn wants_exactly_one_source_of_a_secret() {
+    let cases = [
+        "{}",
+        "{ file = \"/a\", env = \"A\" }",
+        "{ vault = \"a\" }",
+        "{ env = 5 }",
+        "{ env = \"lower\" }",
+        "{ file = \"no-slash\" }",
+        "{ credential = \"a/b\" }",
+        "{ command = [] }",
+        "{ command = [5] }",
+        "{ command = \"vault\" }",
+        "[]",
+    ];
+    for source in cases {
+        let text = format!("[environments.sandbox]\napp_id = {{ env = \"A\" }}\nsecret = {source}");
+        let keys = keys(load_text(&text));
+        assert!(
+            keys.iter()
+                .all(|key| key.starts_with("environments.sandbox.secret")),
+            "{source}: {keys:?}"
+        );
+    }
+}
+
+#[test]
+fn lets_a_later_source_replace_an_earlier_one() {
+    let folder = folder(&[("base.toml", CREDENTIAL)]);
+    let mut options = LoadOptions {
+        paths: vec![folder.path().into()],
+        environment: Some("sandbox".into()),
+        variables: variables(&[("MODEN_GATEWAY__ENVIRONMENTS__SANDBOX__SECRET__FILE", "/a/b")]),
+        embedded_only: false,
+    };
+    let config = load(&options).expect("complete").config;
+    assert_eq!(config.selected().secret, Some(Source::File("/a/b".into())));
+    assert_eq!(config.selected().app_id, Some(Source::Env("APP_ID".into())));
+
+    let second = (
+        "MODEN_GATEWAY__ENVIRONMENTS__SANDBOX__SECRET__ENV",
+        "SECRET",
+    );
+    options.variables.extend(variables(&[second]));
+    let message = message(load(&options), "environments.sandbox.secret");
+    assert!(message.contains("found 2 keys"), "{message}");
+}
+
+#[test]
+fn refuses_to_guess_the_environment() {
+    let options = LoadOptions {
+        embedded_only: true,
+        ..LoadOptions::default()
+    };
+    let message = message(load(&options), "environment");
+    assert!(message.contains("no default"), "{message}");
+
+    let options = LoadOptions {
+        environment: Some("prod".into()),
+        ..options
+    };
+    let faults = load(&options).expect_err("no environment").0;
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(faults[0].origin, "--environment");
+}
+
+#[test]
+fn tells_all_other_faults_when_the_environment_is_missing() {
+    let text = "[[listeners]]\naddress = \"0.0.0.0:80\"\n[log]\nlevel = \"loud\"";
+    let folder = folder(&[("gateway.toml", text)]);
+    let result = load(&LoadOptions {
+        paths: vec![folder.path().join("gateway.toml")],
+        ..LoadOptions::default()
+    });
+    assert_eq!(
+        keys(result),
+        ["environment", "listeners[0].address", "log.level"]
+    );
+}
+
+#[test]
+fn wants_the_credential_of_the_selected_environment_only() {
+    let options = LoadOptions {
+        environment: Some("sandbox".into()),
+        embedded_only: true,
+        ..LoadOptions::default()
+    };
+    assert_eq!(
+        keys(load(&options)),
+        ["environments.sandbox.app_id", "environments.sandbox.secret"]
+    );
+}
+
+#[test]
+fn names_the_environment_by_flag_then_variable_then_file() {
+    let text = "environment = \"production\"\n".to_owned()
+        + CREDENTIAL
+        + "[environments.production]\narmed = true\napp_id = { env = \"A\" }\nsecret = { env = \"B\" }";
+    let folder = folder(&[("gateway.toml", &text)]);
+    let mut options = LoadOptions {
+        paths: vec![folder.path().join("gateway.toml")],
+        ..LoadOptions::default()
+    };
+    let environment = |options: &LoadOptions| load(options).expect("complete").config.environment;
+    assert_eq!(environment(&options), Environment::Production);
+    options.variables = variables(&[("MODEN_GATEWAY__ENVIRONMENT", "sandbox")]);
+    assert_eq!(environment(&options), Environment::Sandbox);
+    options.environment = Some("production".into());
+    assert_eq!(environment(&options), Environment::Production);
+}
+
+#[test]
+fn refuses_production_unless_it_is_armed() {
+    let load_armed = |armed: &str| {
+        let folder = folder(&[(
+            "gateway.toml",
+            &format!(
+                "environment = \"production\"\n[environments.production]\n{armed}\n\
+                 app_id = {{ env = \"A\" }}\nsecret = {{ env = \"B\" }}"
+            ),
+        )]);
+        load(&LoadOptions {
+            paths: vec![folder.path().join("gateway.toml")],
+            ..LoadOptions::default()
+        })
+    };
+    let config = load_armed("armed = true").expect("armed").config;
+    assert_eq!(config.selected().base_url.path(), "/pay");
+    assert_eq!(config.secret_file_policy(), FilePolicy::Refuse);
+    for armed in ["", "armed = false", "armed = \"true\"", "armed = 1"] {
+        message(load_armed(armed), "environments.production.armed");
+    }
+}
+
+#[test]
+fn refuses_environments_that_can_be_mistaken_for_each_other() {
+    for (sandbox, production) in [
+        ("https://api.modenpay.io/pay", "https://api.modenpay.io/pay"),
+        (
+            "https://API.modenpay.io:443/pay/",
+            "https://api.modenpay.io/pay",
+        ),
+        ("https://a.example/pay", "https://b.example/pay/SandBox"),
+        ("https://a.example/pay", "https://b.example/sandbox/"),
+    ] {
+        let text = format!(
+            "[environments.production]\nbase_url = \"{production}\"\n{CREDENTIAL}\n\
+             base_url = \"{sandbox}\""
+        );
+        message(load_text(&text), "environments.production.base_url");
+    }
+}
+
+#[test]
+fn refuses_an_open_listener_and_says_what_to_write() {
+    let text = "[[listeners]]\naddress = \"0.0.0.0:8080\"\n";
+    let message = message(load_with_credential(text), "listeners[0].address");
+    assert!(message.contains("allow_anonymous = true"), "{message}");
+
+    let loaded = load_with_credential(&format!("{text}allow_anonymous = true")).expect("allowed");
+    assert_eq!(loaded.warnings.len(), 1);
+}
+
+#[test]
+fn refuses_listeners_that_cannot_be_bound_together() {
+    let listeners = |addresses: &[&str]| {
+        let texts: Vec<_> = addresses
+            .iter()
+            .map(|address| format!("[[listeners]]\naddress = \"{address}\"\n"))
+            .collect();
+        load_with_credential(&texts.concat())
+    };
+    message(
+        listeners(&["127.0.0.1:1", "127.0.0.1:1"]),
+        "listeners[1].address",
+    );
+    message(
+        listeners(&["unix:/a", "unix:/b", "unix:/a"]),
+        "listeners[2].address",
+    );
+    message(listeners(&["127.0.0.1:9090"]), "listeners[0].address");
+    // The first has no address of its own, so that nothing can be the same.
+    message(
+        listeners(&["here", "127.0.0.1:8080"]),
+        "listeners[0].address",
+    );
+    assert!(listeners(&["127.0.0.1:0", "127.0.0.1:0", "unix:/a", "[::1]:1"]).is_ok());
+}
+
+#[test]
+fn knows_the_least_size_of_a_head() {
+    let sized =
+        |size: &str| load_with_credential(&format!("[[listeners]]\nmax_header_bytes = {size}"));
+    assert!(sized("\"8KiB\"").is_ok());
+    message(sized("\"8191B\""), "listeners[0].max_header_bytes");
+}
+
+#[test]
+fn allows_zero_durations_only_where_they_make_sense() {
+    let sensible = "[server]\ndrain_timeout = \"0s\"\n[upstream]\nqueue_timeout = \"0s\"\n\
+                    reuse_within = \"0s\"";
+    assert!(load_with_credential(sensible).is_ok());
+    for name in ["connect", "tls", "response", "body_idle", "exchange"] {
+        let text = format!("[upstream]\n{name}_timeout = \"0ms\"");
+        message(
+            load_with_credential(&text),
+            &format!("upstream.{name}_timeout"),
+        );
+    }
+    for name in ["header", "body", "idle"] {
+        let text = format!("[[listeners]]\n{name}_timeout = \"0s\"");
+        message(
+            load_with_credential(&text),
+            &format!("listeners[0].{name}_timeout"),
+        );
+    }
+}
+
+#[test]
+fn refuses_to_remove_fields_that_the_gateway_sets() {
+    let text = "[headers]\nremove = [\"Cookie\", \"Host\", \"a b\", \"AUTHORIZATION\", \"\"]";
+    assert_eq!(
+        keys(load_with_credential(text)),
+        [
+            "headers.remove[1]",
+            "headers.remove[2]",
+            "headers.remove[3]",
+            "headers.remove[4]"
+        ]
+    );
+    let config = load_with_credential("[headers]\nremove = []")
+        .expect("complete")
+        .config;
+    assert!(config.headers.remove.is_empty());
+}
+
+#[test]
+fn refuses_empty_lists_of_listeners_and_routes() {
+    assert_eq!(keys(load_with_credential("listeners = []")), ["listeners"]);
+    assert_eq!(keys(load_with_credential("routes = []")), ["routes"]);
+}
+
+#[test]
+fn merges_tables_key_by_key_and_replaces_lists() {
+    let base = "[server]\nthreads = 1\ndrain_timeout = \"1s\"\n[[listeners]]\n[[listeners]]\n"
+        .to_owned()
+        + "address = \"127.0.0.1:1\"\n"
+        + CREDENTIAL;
+    let folder = folder(&[
+        ("base.toml", &base),
+        (
+            "sandbox.toml",
+            "[server]\nthreads = 2\n[[listeners]]\naddress = \"127.0.0.1:2\"",
+        ),
+        ("last.toml", "[server]\nthreads = 3"),
+    ]);
+    let mut options = LoadOptions {
+        paths: vec![folder.path().into()],
+        environment: Some("sandbox".into()),
+        ..LoadOptions::default()
+    };
+    let loaded = load(&options).expect("complete");
+    assert_eq!(loaded.config.server.threads, 2);
+    assert_eq!(loaded.config.server.drain_timeout.as_secs(), 1);
+    assert_eq!(loaded.config.listeners.len(), 1);
+    assert_eq!(loaded.files.len(), 2);
+
+    options.paths.push(folder.path().join("last.toml"));
+    assert_eq!(load(&options).expect("complete").config.server.threads, 3);
+    options.variables = variables(&[("MODEN_GATEWAY__SERVER__THREADS", "4")]);
+    assert_eq!(load(&options).expect("complete").config.server.threads, 4);
+}
+
+#[test]
+fn tells_the_file_that_a_fault_stands_in() {
+    let folder = folder(&[
+        (
+            "base.toml",
+            "[upstream]\nhold_body = \"x\"\n[server]\nthreadz = 1",
+        ),
+        (
+            "sandbox.toml",
+            &format!("[server]\ndrain_timeout = \"x\"{CREDENTIAL}"),
+        ),
+    ]);
+    let faults = load(&LoadOptions {
+        paths: vec![folder.path().into()],
+        environment: Some("sandbox".into()),
+        variables: variables(&[("MODEN_GATEWAY__LOG__LEVEL", "loud")]),
+        embedded_only: false,
+    })
+    .expect_err("faults");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let told: Vec<_> = faults
+        .0
+        .iter()
+        .map(|fault| (fault.origin.clone(), fault.key.as_str()))
+        .collect();
+    let mut expected = vec![
+        ("MODEN_GATEWAY__LOG__LEVEL".to_owned(), "log.level"),
+        (file("base.toml"), "server.threadz"),
+        (file("base.toml"), "upstream.hold_body"),
+        (file("sandbox.toml"), "server.drain_timeout"),
+    ];
+    expected.sort();
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn wants_one_of_the_two_files_of_a_folder() {
+    let with = |files: &[(&str, &str)]| {
+        let folder = folder(files);
+        load(&LoadOptions {
+            paths: vec![folder.path().into()],
+            environment: Some("sandbox".into()),
+            ..LoadOptions::default()
+        })
+    };
+    assert_eq!(
+        with(&[("base.toml", CREDENTIAL)])
+            .expect("complete")
+            .warnings
+            .len(),
+        1
+    );
+    assert!(
+        with(&[("sandbox.toml", CREDENTIAL)])
+            .expect("complete")
+            .warnings
+            .is_empty()
+    );
+    let text = with(&[("production.toml", "")])
+        .expect_err("neither")
+        .to_string();
+    assert!(
+        text.contains("holds neither base.toml nor sandbox.toml"),
+        "{text}"
+    );
+}
+
+#[test]
+fn refuses_an_environment_file_that_names_another_environment() {
+    let other = format!("environment = \"production\"{CREDENTIAL}");
+    let folder = folder(&[("sandbox.toml", &other)]);
+    let result = load(&LoadOptions {
+        paths: vec![folder.path().into()],
+        environment: Some("sandbox".into()),
+        ..LoadOptions::default()
+    });
+    message(result, "environment");
+}
+
+#[test]
+fn tells_a_missing_file_and_one_that_is_no_text() {
+    let folder = folder(&[]);
+    fs::write(folder.path().join("binary.toml"), [0xff, 0xfe]).expect("a file can be written");
+    for name in ["missing.toml", "binary.toml"] {
+        let faults = load(&LoadOptions {
+            paths: vec![folder.path().join(name)],
+            environment: Some("sandbox".into()),
+            ..LoadOptions::default()
+        })
+        .expect_err("unreadable");
+        assert!(faults.to_string().contains("could not be read"), "{faults}");
+    }
+}
+
+#[test]
+fn tells_where_toml_is_broken_and_not_what_stands_there() {
+    for broken in [
+        format!("[environments.sandbox]\nsecret = {MARKER}"),
+        format!("[environments.sandbox]\nsecret = \"{MARKER}"),
+        format!("[environments.sandbox]\nsecret = \"{MARKER}\" \"{MARKER}\""),
+        format!("a = 1\na = \"{MARKER}\""),
+    ] {
+        let text = load_text(&broken).expect_err("broken").to_string();
+        assert!(
+            text.contains("is no valid TOML at line 2, column "),
+            "{text}"
+        );
+        assert!(!text.contains(MARKER), "{text}");
+    }
+    let text = load_text("[server]\nthreads = 99999999999999999999").expect_err("broken");
+    assert!(text.to_string().contains("number out of range"), "{text}");
+}
+
+#[test]
+fn reads_variables_by_the_type_of_their_key() {
+    let config = load_variables(&[
+        ("MODEN_GATEWAY__SERVER__THREADS", "2"),
+        ("MODEN_GATEWAY__ENVIRONMENTS__PRODUCTION__ARMED", "true"),
+        ("MODEN_GATEWAY__UPSTREAM__CA_FILE", "00123"),
+        ("MODEN_GATEWAY_PORT", "tcp://10.0.0.1:80"),
+        ("MODEN_GATEWAY_SERVICE_HOST", "10.0.0.1"),
+    ])
+    .expect("complete")
+    .config;
+    assert_eq!(config.server.threads, 2);
+    assert!(config.environments.production.armed);
+    assert_eq!(config.upstream.ca_file.as_deref(), Some(Path::new("00123")));
+}
+
+#[test]
+fn refuses_variables_that_fit_no_key() {
+    for (name, value, key) in [
+        ("MODEN_GATEWAY__SERVER__THREADS", "two", "server.threads"),
+        ("MODEN_GATEWAY__SERVER__THREADS", "", "server.threads"),
+        ("MODEN_GATEWAY__SERVER__THREAD", "2", "server.thread"),
+        ("MODEN_GATEWAY__SERVER", "2", "server"),
+        ("MODEN_GATEWAY__SERVERS__THREADS", "2", "servers"),
+        (
+            "MODEN_GATEWAY__ENVIRONMENTS__PRODUCTION__ARMED",
+            "yes",
+            "environments.production.armed",
+        ),
+        (
+            "MODEN_GATEWAY__ENVIRONMENTS__PRODUCTION__ARMED",
+            "1",
+            "environments.production.armed",
+        ),
+        (
+            "MODEN_GATEWAY__ENVIRONMENTS__PRODUCTION__SECRET",
+            MARKER,
+            "environments.production.secret",
+        ),
+        ("MODEN_GATEWAY__", "2", ""),
+        ("MODEN_GATEWAY__server__threads", "2", ""),
+    ] {
+        let faults = load_variables(&[(name, value)]).expect_err(name).0;
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!(
+            (faults[0].origin.as_str(), faults[0].key.as_str()),
+            (name, key)
+        );
+        assert!(!faults[0].message.contains(MARKER), "{faults:?}");
+    }
+}
+
+#[test]
+fn tells_both_of_two_variables_that_contradict_each_other() {
+    let result = load_variables(&[
+        ("MODEN_GATEWAY__SERVER", "2"),
+        ("MODEN_GATEWAY__SERVER__THREADS", "two"),
+    ]);
+    assert_eq!(keys(result), ["server", "server.threads"]);
+}
+
+#[test]
+fn keeps_variables_out_of_lists() {
+    for (name, key) in [
+        ("MODEN_GATEWAY__LISTENERS", "listeners"),
+        ("MODEN_GATEWAY__LISTENERS__0__ADDRESS", "listeners"),
+        ("MODEN_GATEWAY__ROUTES__0", "routes"),
+        ("MODEN_GATEWAY__HEADERS__REMOVE", "headers.remove"),
+        (
+            "MODEN_GATEWAY__ENVIRONMENTS__PRODUCTION__SECRET__COMMAND",
+            "environments.production.secret.command",
+        ),
+    ] {
+        let message = message(load_variables(&[(name, MARKER)]), key);
+        assert!(message.contains("lists are set in files only"), "{message}");
+    }
+    let bracketed = load_variables(&[("MODEN_GATEWAY__LISTENERS[0]__ALLOW_ANONYMOUS", "true")]);
+    let message = message(bracketed, "listeners[0]");
+    assert!(message.starts_with("is an unknown key"), "{message}");
+}
+
+#[test]
+fn prints_a_whole_configuration_without_anything_confidential() {
+    let text = CREDENTIAL.replace(
+        "{ env = \"SECRET\" }",
+        &format!("{{ command = [\"/usr/bin/vault\", \"{MARKER}\"] }}"),
+    );
+    let config = load_text(&text).expect("complete").config;
+    let printed = format!("{config:?}");
+    assert!(printed.contains("/usr/bin/vault"), "{printed}");
+    assert!(!printed.contains(MARKER), "{printed}");
+}

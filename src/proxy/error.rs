@@ -1,0 +1,105 @@
+//! Why a request was not answered by MODEN: every refusal and failure of the hot path.
+
+use http::HeaderValue;
+
+use super::path::{PathError, TargetError};
+use crate::body::BodyError;
+use crate::credentials::CredentialUnavailable;
+use crate::domain::Outcome;
+use crate::routing::RouteError;
+use crate::upstream::UpstreamError;
+
+/// A request that ends with an answer of the gateway's own; `reply.rs` gives each its face.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProxyError {
+    /// The target could be read in more than one way, or the query cannot be sent as it is.
+    #[error("the path could be read in more than one way")]
+    PathAmbiguous,
+    /// The request target cannot be passed on under the base path.
+    #[error("the request target is too long")]
+    UriTooLong,
+    /// The path names the environment that this gateway does not serve.
+    #[error("the path names another environment")]
+    EnvironmentMismatch,
+    /// No route has this path.
+    #[error("no route has this path")]
+    RouteNotFound,
+    /// The path has routes, none of them with this method.
+    #[error("the method is not allowed here")]
+    MethodNotAllowed {
+        /// The value of `Allow`.
+        allow: HeaderValue,
+    },
+    /// `Expect` asks for something other than `100-continue`.
+    #[error("the expectation cannot be met")]
+    ExpectationFailed,
+    /// The request came through this gateway before.
+    #[error("the request came through this gateway before")]
+    LoopDetected,
+    /// The client's body could not be taken.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// There is no credential to send.
+    #[error("no usable credential is loaded")]
+    CredentialUnavailable,
+    /// MODEN answered 401: it did not accept our credential.
+    #[error("the upstream rejected the gateway's credential")]
+    CredentialRejected,
+    /// The exchange ended without a complete answer.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+}
+
+impl ProxyError {
+    /// What became of the request at MODEN.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Upstream(error) => error.outcome,
+            Self::CredentialRejected => Outcome::Answered,
+            Self::PathAmbiguous
+            | Self::UriTooLong
+            | Self::EnvironmentMismatch
+            | Self::RouteNotFound
+            | Self::MethodNotAllowed { .. }
+            | Self::ExpectationFailed
+            | Self::LoopDetected
+            | Self::Body(_)
+            | Self::CredentialUnavailable => Outcome::NotSent,
+        }
+    }
+}
+
+impl From<PathError> for ProxyError {
+    fn from(error: PathError) -> Self {
+        match error {
+            PathError::Ambiguous => Self::PathAmbiguous,
+            PathError::EnvironmentMismatch => Self::EnvironmentMismatch,
+            PathError::NotFound => Self::RouteNotFound,
+        }
+    }
+}
+
+impl From<RouteError<'_>> for ProxyError {
+    fn from(error: RouteError<'_>) -> Self {
+        match error {
+            RouteError::Ambiguous => Self::PathAmbiguous,
+            RouteError::NotFound => Self::RouteNotFound,
+            RouteError::MethodNotAllowed { allow } => Self::MethodNotAllowed {
+                allow: allow.clone(),
+            },
+        }
+    }
+}
+
+impl From<CredentialUnavailable> for ProxyError {
+    fn from(_: CredentialUnavailable) -> Self {
+        Self::CredentialUnavailable
+    }
+}
+
+impl From<TargetError> for ProxyError {
+    /// The path and query are valid by now, so only their length can be at fault.
+    fn from(_: TargetError) -> Self {
+        Self::UriTooLong
+    }
+}

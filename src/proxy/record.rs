@@ -1,0 +1,184 @@
+//! The access-log line of one request: filled on its way, written exactly once, on every way out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use http_body::Body;
+use uuid::Uuid;
+
+use super::headers;
+use super::snapshot::Snapshot;
+use crate::body::StreamProgress;
+use crate::client_auth::ClientIdentity;
+use crate::credentials::Slot;
+use crate::domain::Outcome;
+use crate::routing::Route;
+use crate::server::{ConnectionInfo, ListenerInfo};
+use crate::telemetry::access_log::LineBuffer;
+use crate::upstream::ExchangeFacts;
+
+/// What is known of a request so far; dropping it writes the line.
+///
+/// It begins as the line of a request that broke off before it was whole, so that a client that
+/// vanishes leaves a true line behind without anybody's help.
+#[derive(Debug)]
+pub(super) struct Record {
+    log: LineBuffer,
+    snapshot: Arc<Snapshot>,
+    connection: Arc<ConnectionInfo>,
+    started: Instant,
+    exchange_id: Uuid,
+    request_id: HeaderValue,
+    method: Method,
+    uri: Uri,
+    route: Option<Arc<Route>>,
+    client: Option<ClientIdentity>,
+    slot: Option<Slot>,
+    /// Connections tried, as `upstream` counts them.
+    pub(super) facts: ExchangeFacts,
+    exchange_started: Option<Instant>,
+    exchange_took: Option<Duration>,
+    body_bytes: u64,
+    body_progress: Option<Arc<StreamProgress>>,
+    pub(super) status: StatusCode,
+    pub(super) code: Option<&'static str>,
+    pub(super) moden_code: Option<i64>,
+    pub(super) outcome: Outcome,
+    pub(super) reply_bytes: u64,
+}
+
+impl Record {
+    /// Starts the record of a request: its ids, and the time.
+    pub(super) fn begin<B: Body>(
+        log: &LineBuffer,
+        snapshot: &Arc<Snapshot>,
+        request: &Request<B>,
+        connection: Arc<ConnectionInfo>,
+    ) -> Self {
+        let exchange_id = Uuid::now_v7();
+        let request_id = headers::request_id(request.headers()).cloned();
+        Self {
+            log: log.clone(),
+            snapshot: Arc::clone(snapshot),
+            connection,
+            started: Instant::now(),
+            exchange_id,
+            request_id: request_id.unwrap_or_else(|| id_header(&exchange_id)),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            route: None,
+            client: None,
+            slot: None,
+            facts: ExchangeFacts::default(),
+            exchange_started: None,
+            exchange_took: None,
+            body_bytes: 0,
+            body_progress: None,
+            status: StatusCode::BAD_REQUEST,
+            code: Some("request-malformed"),
+            moden_code: None,
+            outcome: Outcome::NotSent,
+            reply_bytes: 0,
+        }
+    }
+
+    /// The client's own id of the request, or the one made for it.
+    pub(super) fn request_id(&self) -> &HeaderValue {
+        &self.request_id
+    }
+
+    /// The configuration generation that this request lives in.
+    pub(super) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The listener that it came in by.
+    pub(super) fn listener(&self) -> &ListenerInfo {
+        &self.connection.listener
+    }
+
+    pub(super) fn set_route(&mut self, route: &Arc<Route>) {
+        self.route = Some(Arc::clone(route));
+    }
+
+    pub(super) fn set_client(&mut self, client: ClientIdentity) {
+        self.client = Some(client);
+    }
+
+    /// Notes how many bytes of a held body came in.
+    pub(super) fn set_body_bytes(&mut self, bytes: u64) {
+        self.body_bytes = bytes;
+    }
+
+    /// From here on a line that nobody finishes must say the worst: bytes may have left.
+    pub(super) fn begin_exchange(&mut self, slot: Slot, body: Option<Arc<StreamProgress>>) {
+        self.slot = Some(slot);
+        self.body_progress = body;
+        self.exchange_started = Some(Instant::now());
+        self.status = StatusCode::INTERNAL_SERVER_ERROR;
+        self.code = Some("internal");
+        self.outcome = Outcome::Unknown;
+    }
+
+    /// Notes how long the exchange took, up to the held answer or the head of a streamed one.
+    pub(super) fn end_exchange(&mut self) {
+        self.exchange_took = self.exchange_started.map(|started| started.elapsed());
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.log.append(|line| {
+            let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
+            let exchange_id = self.exchange_id.as_hyphenated().encode_lower(&mut id);
+            line.text("request_id", self.request_id.to_str().unwrap_or_default());
+            line.plain("exchange_id", exchange_id);
+            if let Some(client) = self.client {
+                line.plain("client", client.name());
+            }
+            line.text("peer", &self.connection.peer);
+            line.text("listener", &self.connection.listener.name);
+            line.plain("environment", self.snapshot.environment.as_str());
+            if let Some(route) = &self.route {
+                line.plain("route", route.name.as_str());
+            }
+            line.text("method", self.method.as_str());
+            line.text("path", self.uri.path());
+            line.number("status", u64::from(self.status.as_u16()));
+            if let Some(code) = self.code {
+                line.plain("code", code);
+            }
+            if let Some(code) = self.moden_code {
+                line.signed("moden_code", code);
+            }
+            line.plain("outcome", self.outcome.as_str());
+            if let Some(slot) = self.slot {
+                line.plain("credential", slot.as_str());
+            }
+            line.number("generation", self.snapshot.generation);
+            line.millis("duration_ms", self.started.elapsed());
+            if let Some(took) = self.exchange_took {
+                line.millis("upstream_ms", took);
+            }
+            let streamed_bytes = self
+                .body_progress
+                .as_ref()
+                .map(|body| body.received_bytes());
+            line.number("bytes_in", streamed_bytes.unwrap_or(self.body_bytes));
+            line.number("bytes_out", self.reply_bytes);
+            line.number("attempts", u64::from(self.facts.attempts));
+            if let Some(is_reused) = self.facts.is_reused {
+                line.plain("connection", if is_reused { "reused" } else { "new" });
+            }
+        });
+    }
+}
+
+fn id_header(id: &Uuid) -> HeaderValue {
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    let text = id.as_hyphenated().encode_lower(&mut text);
+    HeaderValue::from_maybe_shared(Bytes::copy_from_slice(text.as_bytes()))
+        .expect("a UUID is made of hexadecimal digits and hyphens")
+}

@@ -1,0 +1,18 @@
+//! Accepting connections and serving HTTP/1.1 on them, for whatever service is given.
+//!
+//! For: listeners, the bound on connections, handing each connection to a core, the deadlines of a
+//! client that is silent, and closing down without losing a request. Never does: know what the
+//! service does. Called by: `app`. Start reading at [`Listener::accept_until`] and
+//! [`serve_connection`].
+//!
+//! ```text
+//! control thread                         core (one thread, one runtime)
+//! Listener::accept_until --socket-->     Accepted::serve -> serve_connection -> service
+//! ```
+
+mod connection;
+mod listener;
+mod watch;
+
+pub use connection::{Service, serve_connection};
+pub use listener::{Accepted, BindError, ConnectionInfo, Listener, ListenerInfo};

@@ -1,0 +1,86 @@
+//! What the program says of itself: to stderr, as text on a terminal, else as JSON.
+
+use std::io::{self, IsTerminal};
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+use crate::config::{Level, LogConfig, LogFormat};
+
+/// Starts the application log for the whole process; a second call changes nothing.
+///
+/// `rust_log` is the value of `RUST_LOG`, which wins over `log.level` where it can be read; it
+/// takes the form `level` or `module=level,…`.
+pub fn start(config: &LogConfig, rust_log: Option<&str>) {
+    let is_json = match config.format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !io::stderr().is_terminal(),
+    };
+    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = if is_json {
+        lines.json().flatten_event(true).boxed()
+    } else {
+        lines
+            .with_target(false)
+            .with_ansi(io::stderr().is_terminal())
+            .boxed()
+    };
+    let (targets, is_readable) = targets(config.level, rust_log);
+    // Only the first subscriber of a process counts; tests start several gateways in one.
+    if tracing_subscriber::registry()
+        .with(lines.with_filter(targets))
+        .try_init()
+        .is_ok()
+        && !is_readable
+    {
+        tracing::warn!("RUST_LOG cannot be read as `level` or `module=level,…`; log.level is used");
+    }
+}
+
+fn targets(level: Level, rust_log: Option<&str>) -> (Targets, bool) {
+    let configured = Targets::new().with_default(level_filter(level));
+    match rust_log
+        .filter(|text| !text.is_empty())
+        .map(str::parse::<Targets>)
+    {
+        None => (configured, true),
+        Some(Ok(targets)) => (targets, true),
+        Some(Err(_)) => (configured, false),
+    }
+}
+
+fn level_filter(level: Level) -> LevelFilter {
+    match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level as TracingLevel;
+
+    use super::*;
+
+    #[test]
+    fn rust_log_wins_over_the_configuration() {
+        let (targets, is_readable) = targets(Level::Error, Some("warn,moden_gateway=trace"));
+        assert!(is_readable);
+        assert!(targets.would_enable("moden_gateway::app", &TracingLevel::TRACE));
+        assert!(!targets.would_enable("hickory_resolver", &TracingLevel::INFO));
+    }
+
+    #[test]
+    fn an_unreadable_rust_log_is_reported_and_not_used() {
+        let (targets, is_readable) = targets(Level::Info, Some("=,=loud"));
+        assert!(!is_readable);
+        assert!(targets.would_enable("moden_gateway", &TracingLevel::INFO));
+    }
+}

@@ -1,0 +1,187 @@
+//! The way to MODEN: pooled connections, deadlines, and the outcome by counting bytes.
+//!
+//! For: sending an [`AuthorizedRequest`] to the one origin of the environment and saying what
+//! became of it. Never does: choose where to send (the origin is fixed when the configuration is
+//! loaded), send anything twice once a byte of it left, or accept a request without a credential.
+//! Called by: `proxy`. Start reading at [`Upstream::send`].
+//!
+//! One [`Upstream`] lives on each core with a pool of its own, so nothing here is shared between
+//! threads but the immutable [`Origin`].
+//!
+//! ```text
+//! send -> turn (max_connections, queue_timeout)
+//!      -> pool.take | connect (DNS, TCP, CONNECT, TLS)        not-sent if it fails
+//!      -> exchange (meter marks the first write)              from here on: unknown if it fails
+//!      -> hold the answer | stream it                         answered when it is complete
+//! ```
+
+mod answer;
+mod connect;
+mod error;
+mod exchange;
+mod origin;
+mod pool;
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use crate::credentials::AuthorizedRequest;
+
+pub use answer::{Answer, AnswerBody, AnswerStream};
+pub use error::{Failure, UpstreamError};
+pub use origin::{Origin, OriginError};
+
+use connect::Connector;
+use exchange::{Connection, Interrupted};
+use pool::Pool;
+
+/// Fresh connections tried for one request while hyper keeps giving it back untouched.
+const MAX_FRESH_CONNECTIONS: u32 = 2;
+
+/// What the access log tells of one exchange, besides its outcome.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExchangeFacts {
+    /// Connections that the request was handed to; more than one only where the earlier ones gave
+    /// it back untouched.
+    pub attempts: u32,
+    /// Whether the last of them had served a request before; `None` before any was found.
+    pub is_reused: Option<bool>,
+}
+
+/// One core's connections to MODEN.
+#[derive(Debug)]
+pub struct Upstream {
+    origin: Arc<Origin>,
+    connector: Connector,
+    pool: Arc<Pool>,
+    turns: Arc<Semaphore>,
+}
+
+impl Upstream {
+    /// Makes ready to connect; opens nothing yet. Wants a tokio runtime, as DNS lookups use it.
+    ///
+    /// `max_connections` is this core's share of `upstream.max_connections`, at least 1.
+    pub fn new(origin: Arc<Origin>, max_connections: usize) -> Self {
+        Self {
+            connector: Connector::new(Arc::clone(&origin)),
+            pool: Arc::new(Pool::new(origin.limits.reuse_within)),
+            turns: Arc::new(Semaphore::new(max_connections.max(1))),
+            origin,
+        }
+    }
+
+    /// Sends a request and receives its answer: held up to `upstream.hold_answer`, else streamed.
+    ///
+    /// A request is handed to another connection only when hyper gives it back untouched; once a
+    /// byte of it was written it is never sent again by anybody.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] says at which step it failed and, from the bytes written, whether MODEN
+    /// can have seen any of it.
+    ///
+    /// # Cancel safety
+    /// Must not be dropped once polled: the caller keeps it running when the client is gone.
+    pub async fn send(
+        &self,
+        request: AuthorizedRequest,
+        facts: &mut ExchangeFacts,
+    ) -> Result<Answer, UpstreamError> {
+        let deadline = Instant::now() + self.origin.limits.exchange_timeout;
+        let turn = self.turn(deadline).await?;
+        let mut request = request.into_request();
+        let body_progress = request.body().progress();
+        let mut fresh_connections = 0;
+        loop {
+            let mut connection = match self.pool.take() {
+                Some(connection) => connection,
+                None => {
+                    fresh_connections += 1;
+                    self.connector
+                        .connect(deadline)
+                        .await
+                        .map_err(UpstreamError::not_sent)?
+                }
+            };
+            facts.attempts += 1;
+            facts.is_reused = Some(connection.is_reused());
+            match connection
+                .exchange(
+                    request,
+                    body_progress.as_deref(),
+                    &self.origin.limits,
+                    deadline,
+                )
+                .await
+            {
+                Ok(head) => {
+                    let lease = Lease {
+                        connection,
+                        pool: Arc::clone(&self.pool),
+                        _turn: turn,
+                    };
+                    return answer::receive(head, lease, &self.origin.limits, deadline).await;
+                }
+                Err(Interrupted::GivenBack(untouched))
+                    if fresh_connections < MAX_FRESH_CONNECTIONS =>
+                {
+                    request = *untouched;
+                }
+                Err(Interrupted::GivenBack(_)) => {
+                    return Err(UpstreamError::not_sent(Failure::Reset));
+                }
+                Err(Interrupted::Failed(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Closes connections that were idle for longer than `upstream.reuse_within`.
+    pub fn sweep(&self) {
+        self.pool.sweep();
+    }
+
+    /// Takes over a connection that somebody else made, as if it had just served a request.
+    ///
+    /// For measurements of the data path without a network.
+    ///
+    /// # Errors
+    /// When hyper cannot start HTTP on it.
+    pub async fn adopt<T>(&self, io: T) -> Result<(), UpstreamError>
+    where
+        T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+    {
+        let connection = Connection::start(io, None)
+            .await
+            .map_err(UpstreamError::not_sent)?;
+        self.pool.give_back(connection);
+        Ok(())
+    }
+
+    async fn turn(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, UpstreamError> {
+        let turns = Arc::clone(&self.turns);
+        if let Ok(turn) = Arc::clone(&turns).try_acquire_owned() {
+            return Ok(turn);
+        }
+        let deadline = deadline.min(Instant::now() + self.origin.limits.queue_timeout);
+        match timeout_at(deadline, turns.acquire_owned()).await {
+            Ok(turn) => Ok(turn.expect("the semaphore is never closed")),
+            Err(_) => Err(UpstreamError::not_sent(Failure::QueueTimeout)),
+        }
+    }
+}
+
+/// A connection in use, and the turn that allows it; given back only when it proved itself.
+#[derive(Debug)]
+struct Lease {
+    connection: Connection,
+    pool: Arc<Pool>,
+    _turn: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    /// The answer was complete: keeps the connection for the next request.
+    fn give_back(self) {
+        self.pool.give_back(self.connection);
+    }
+}

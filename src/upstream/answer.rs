@@ -1,0 +1,173 @@
+//! The answer: held whole up to a size, so that header and log can tell the truth; else streamed.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::response::Parts;
+use http_body::Body;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, timeout_at};
+
+use super::Lease;
+use super::error::{Failure, UpstreamError};
+use super::exchange::{Head, Meter, failure_of};
+use super::origin::UpstreamLimits;
+use crate::body::Start;
+
+/// MODEN's answer: its head, and its body whole or on its way.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status and fields, as they came.
+    pub head: Parts,
+    /// The body.
+    pub body: AnswerBody,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub enum AnswerBody {
+    /// Complete; the outcome is `answered`.
+    Held(Bytes),
+    /// Longer than `upstream.hold_answer`; the outcome is known when it ends.
+    Streamed(AnswerStream),
+}
+
+/// Receives the answer that belongs to `head` until it is complete or too long to hold.
+pub(super) async fn receive(
+    head: Head,
+    lease: Lease,
+    limits: &UpstreamLimits,
+    deadline: Instant,
+) -> Result<Answer, UpstreamError> {
+    let Head { response, meter } = head;
+    let (head, mut rest) = response.into_parts();
+    let is_long = |bytes: u64| bytes > limits.hold_answer_bytes as u64;
+    let stream = |start, rest, lease, meter| {
+        AnswerBody::Streamed(AnswerStream::new(
+            start, rest, lease, meter, limits, deadline,
+        ))
+    };
+
+    let mut start = Start::default();
+    let announced_long = rest.size_hint().exact().is_some_and(is_long);
+    let body = loop {
+        if announced_long || is_long(start.len() as u64) {
+            break stream(start.into_bytes(), rest, lease, meter);
+        }
+        if rest.is_end_stream() {
+            lease.give_back();
+            break AnswerBody::Held(start.into_bytes());
+        }
+        let deadline = deadline.min(Instant::now() + limits.body_idle_timeout);
+        let failure = match timeout_at(deadline, rest.frame()).await {
+            Err(_) => Failure::AnswerTimeout,
+            Ok(Some(Err(error))) => failure_of(&error, None),
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    start.push(data);
+                }
+                continue;
+            }
+            Ok(None) => {
+                lease.give_back();
+                break AnswerBody::Held(start.into_bytes());
+            }
+        };
+        return Err(UpstreamError {
+            failure,
+            outcome: meter.outcome(),
+        });
+    };
+    Ok(Answer { head, body })
+}
+
+/// A long answer on its way from MODEN to the client.
+///
+/// Dropping it closes the connection that it comes on.
+#[derive(Debug)]
+pub struct AnswerStream {
+    start: Bytes,
+    rest: Incoming,
+    /// Gone once the answer is complete and its connection given back.
+    lease: Option<Lease>,
+    meter: Arc<Meter>,
+    idle_timeout: Duration,
+    idle: Pin<Box<Sleep>>,
+    /// Whether `idle` runs: only waiting for MODEN counts, never the client's own pace.
+    is_waiting: bool,
+    deadline: Instant,
+}
+
+impl AnswerStream {
+    fn new(
+        start: Bytes,
+        rest: Incoming,
+        lease: Lease,
+        meter: Arc<Meter>,
+        limits: &UpstreamLimits,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            start,
+            rest,
+            lease: Some(lease),
+            meter,
+            idle_timeout: limits.body_idle_timeout,
+            idle: Box::pin(tokio::time::sleep_until(deadline)),
+            is_waiting: false,
+            deadline,
+        }
+    }
+
+    /// The length of what is still to come, if MODEN announced it.
+    pub fn length(&self) -> Option<u64> {
+        let rest = self.rest.size_hint().exact()?;
+        Some(rest + self.start.len() as u64)
+    }
+
+    /// The next chunk; `None` once the answer is complete.
+    ///
+    /// # Errors
+    /// The answer broke off or stalled; it must not look whole to the client.
+    pub fn poll_data(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, UpstreamError>>> {
+        if !self.start.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.start))));
+        }
+        loop {
+            let failure = match Pin::new(&mut self.rest).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.is_waiting = false;
+                    match frame.into_data() {
+                        Ok(data) => return Poll::Ready(Some(Ok(data))),
+                        Err(_trailers) => continue,
+                    }
+                }
+                Poll::Ready(None) => {
+                    if let Some(lease) = self.lease.take() {
+                        lease.give_back();
+                    }
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Some(Err(error))) => failure_of(&error, None),
+                Poll::Pending => {
+                    if !self.is_waiting {
+                        self.is_waiting = true;
+                        let patience = Instant::now() + self.idle_timeout;
+                        self.idle.as_mut().reset(self.deadline.min(patience));
+                    }
+                    ready!(self.idle.as_mut().poll(context));
+                    Failure::AnswerTimeout
+                }
+            };
+            let outcome = self.meter.outcome();
+            return Poll::Ready(Some(Err(UpstreamError { failure, outcome })));
+        }
+    }
+}

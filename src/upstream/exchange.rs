@@ -1,0 +1,281 @@
+//! One connection, and one request's life on it up to the head of the answer.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use rustix::net::RecvFlags;
+use tokio::time::{Instant, timeout_at};
+
+use super::error::{Failure, UpstreamError};
+use super::origin::UpstreamLimits;
+use crate::body::{RequestBody, StreamProgress};
+use crate::domain::Outcome;
+
+/// The largest head of an answer that is accepted, in bytes (hyper's own limits are larger).
+const MAX_ANSWER_HEAD_BYTES: usize = 64 * 1024;
+
+/// Whether any byte of the running exchange was offered to the socket.
+///
+/// It is set before the write call, so that an error from that call counts as sent.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    has_begun: AtomicBool,
+}
+
+impl Meter {
+    fn reset(&self) {
+        self.has_begun.store(false, Ordering::Relaxed);
+    }
+
+    /// What can be said of a request whose answer is not complete.
+    pub(super) fn outcome(&self) -> Outcome {
+        if self.has_begun.load(Ordering::Relaxed) {
+            Outcome::Unknown
+        } else {
+            Outcome::NotSent
+        }
+    }
+}
+
+/// An open connection to the upstream, with HTTP/1.1 running on it.
+pub(super) struct Connection {
+    sender: http1::SendRequest<RequestBody>,
+    meter: Arc<Meter>,
+    /// A second handle on the socket, to look at it without hyper; none in measurements.
+    probe: Option<OwnedFd>,
+    is_reused: bool,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Connection")
+            .field("is_reused", &self.is_reused)
+            .finish()
+    }
+}
+
+/// Why [`Connection::exchange`] brought no head.
+pub(super) enum Interrupted {
+    /// hyper returned the request and no byte of it was written: it may be sent elsewhere.
+    GivenBack(Box<Request<RequestBody>>),
+    /// It failed; the request is spent.
+    Failed(UpstreamError),
+}
+
+/// The head of an answer, and the means to say what became of the exchange until it is complete.
+pub(super) struct Head {
+    pub(super) response: Response<Incoming>,
+    pub(super) meter: Arc<Meter>,
+}
+
+impl Connection {
+    /// Starts HTTP on an open stream; its driver runs as a task of the current core.
+    pub(super) async fn start<T>(io: T, probe: Option<OwnedFd>) -> Result<Self, Failure>
+    where
+        T: Read + Write + Send + Unpin + 'static,
+    {
+        let meter = Arc::new(Meter::default());
+        let metered = Metered {
+            io,
+            meter: Arc::clone(&meter),
+        };
+        let (sender, driver) = http1::Builder::new()
+            .max_buf_size(MAX_ANSWER_HEAD_BYTES)
+            .handshake(metered)
+            .await
+            .map_err(|_| Failure::Reset)?;
+        // Faults of the driver reach the exchange through its sender; an idle one just ends.
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "ends by itself when its sender is dropped"
+        )]
+        tokio::spawn(driver);
+        Ok(Self {
+            sender,
+            meter,
+            probe,
+            is_reused: false,
+        })
+    }
+
+    /// Whether a request was completed on it before.
+    pub(super) fn is_reused(&self) -> bool {
+        self.is_reused
+    }
+
+    /// Whether it could take a request, as far as hyper knows.
+    pub(super) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    /// Notes that a request was completed on it.
+    pub(super) fn mark_proven(&mut self) {
+        self.is_reused = true;
+    }
+
+    /// Whether the peer has neither closed nor said anything unasked, as the kernel sees it now.
+    ///
+    /// hyper only learns of either when its task runs next, which may be after a request was
+    /// written. On TLS a late session ticket looks like unasked data; such a connection is given
+    /// up too, which costs a handshake and nothing else.
+    pub(super) fn is_quiet(&self) -> bool {
+        if !self.is_ready() {
+            return false;
+        }
+        let Some(probe) = &self.probe else {
+            return true;
+        };
+        let mut byte = [0_u8; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        matches!(
+            rustix::net::recv(probe, &mut byte, flags),
+            Err(rustix::io::Errno::WOULDBLOCK)
+        )
+    }
+
+    /// Hands a request to the connection and waits for the final head of its answer.
+    ///
+    /// `response_timeout` counts from the last byte of the request: for a held body from now, for
+    /// a streamed one from when the client has sent it whole.
+    pub(super) async fn exchange(
+        &mut self,
+        request: Request<RequestBody>,
+        body: Option<&StreamProgress>,
+        limits: &UpstreamLimits,
+        deadline: Instant,
+    ) -> Result<Head, Interrupted> {
+        self.meter.reset();
+        let mut answering = std::pin::pin!(async {
+            let answer = self.sender.try_send_request(request).await;
+            answer.map_err(|mut error| Unanswered {
+                untouched: error.take_message(),
+                cause: error.into_error(),
+            })
+        });
+        if let Some(body) = body {
+            let uploaded = async {
+                tokio::select! {
+                    biased;
+                    answer = &mut answering => Some(answer),
+                    () = body.whole() => None,
+                }
+            };
+            match timeout_at(deadline, uploaded).await {
+                Err(_) => return Err(failed(&self.meter, Failure::ResponseTimeout)),
+                Ok(Some(answer)) => return head(answer, &self.meter, Some(body)),
+                Ok(None) => {}
+            }
+        }
+        let deadline = deadline.min(Instant::now() + limits.response_timeout);
+        match timeout_at(deadline, answering).await {
+            Err(_) => Err(failed(&self.meter, Failure::ResponseTimeout)),
+            Ok(answer) => head(answer, &self.meter, body),
+        }
+    }
+}
+
+/// What hyper says of a request that got no answer.
+struct Unanswered {
+    /// The request itself, if it was never begun.
+    untouched: Option<Request<RequestBody>>,
+    cause: hyper::Error,
+}
+
+fn head(
+    answer: Result<Response<Incoming>, Unanswered>,
+    meter: &Arc<Meter>,
+    body: Option<&StreamProgress>,
+) -> Result<Head, Interrupted> {
+    match answer {
+        // Nothing that leaves here asks for an upgrade, so nothing may be upgraded.
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Err(failed(meter, Failure::Invalid))
+        }
+        Ok(response) => Ok(Head {
+            response,
+            meter: Arc::clone(meter),
+        }),
+        Err(Unanswered {
+            untouched: Some(request),
+            ..
+        }) if meter.outcome() == Outcome::NotSent => Err(Interrupted::GivenBack(Box::new(request))),
+        Err(Unanswered { cause, .. }) => Err(failed(meter, failure_of(&cause, body))),
+    }
+}
+
+fn failed(meter: &Meter, failure: Failure) -> Interrupted {
+    Interrupted::Failed(UpstreamError {
+        failure,
+        outcome: meter.outcome(),
+    })
+}
+
+/// Names the step that failed; what it means for the payment is the meter's to say.
+pub(super) fn failure_of(error: &hyper::Error, body: Option<&StreamProgress>) -> Failure {
+    if let Some(fault) = body.and_then(StreamProgress::fault) {
+        return Failure::RequestBody(fault);
+    }
+    if error.is_parse() {
+        Failure::Invalid
+    } else {
+        Failure::Reset
+    }
+}
+
+/// A stream, above TLS, that tells its [`Meter`] of every write before it is made.
+struct Metered<T> {
+    io: T,
+    meter: Arc<Meter>,
+}
+
+impl<T: Read + Unpin> Read for Metered<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(context, buffer)
+    }
+}
+
+impl<T: Write + Unpin> Write for Metered<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.meter.has_begun.store(true, Ordering::Relaxed);
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.meter.has_begun.store(true, Ordering::Relaxed);
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}

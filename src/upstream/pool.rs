@@ -1,0 +1,72 @@
+//! Idle connections of one core, youngest first.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::exchange::Connection;
+
+/// Connections that completed a request less than `reuse_within` ago.
+///
+/// A stack: the connection used last is the most recently proven one, and the rest are left to
+/// age. The lock is never contended, because only one core's tasks ever take it.
+#[derive(Debug)]
+pub(super) struct Pool {
+    reuse_within: Duration,
+    idle: Mutex<Vec<Idle>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Connection,
+    proven: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(reuse_within: Duration) -> Self {
+        Self {
+            reuse_within,
+            idle: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// The most recently proven connection that still looks alive, if there is one.
+    ///
+    /// A connection whose peer has closed, or has said anything unasked, is dropped here.
+    pub(super) fn take(&self) -> Option<Connection> {
+        loop {
+            let Idle { connection, proven } = self.idle().pop()?;
+            if proven.elapsed() >= self.reuse_within {
+                // Those below are older still; the sweep closes them.
+                return None;
+            }
+            if connection.is_quiet() {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Keeps a connection that has just completed a request.
+    pub(super) fn give_back(&self, mut connection: Connection) {
+        if connection.is_ready() {
+            connection.mark_proven();
+            self.idle().push(Idle {
+                connection,
+                proven: Instant::now(),
+            });
+        }
+    }
+
+    /// Closes what has aged beyond reuse.
+    pub(super) fn sweep(&self) {
+        let aged = |idle: &Idle| idle.proven.elapsed() >= self.reuse_within;
+        // Taken out first: closing a connection must not happen under the lock.
+        let closed: Vec<Idle> = self.idle().extract_if(.., |idle| aged(idle)).collect();
+        drop(closed);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
