@@ -151,9 +151,10 @@ impl Upstream {
     where
         T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
     {
-        let connection = Connection::start(io, None)
+        let mut connection = Connection::start(io, None)
             .await
             .map_err(UpstreamError::not_sent)?;
+        connection.ready().await;
         self.pool.give_back(connection);
         Ok(())
     }

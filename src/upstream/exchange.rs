@@ -118,6 +118,12 @@ impl Connection {
         self.sender.is_ready()
     }
 
+    /// Waits until hyper would take a request, or the connection has ended.
+    pub(super) async fn ready(&mut self) {
+        // An error means that it has ended, which `is_ready` says as well.
+        let _ = self.sender.ready().await;
+    }
+
     /// Notes that a request was completed on it.
     pub(super) fn mark_proven(&mut self) {
         self.is_reused = true;
