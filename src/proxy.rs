@@ -234,3 +234,23 @@ fn content_length(method: &Method, body: &RequestBody) -> Option<HeaderValue> {
         length => Some(HeaderValue::from(length)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_output<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Every move of a request's future copies it, so growth has to be meant.
+    #[test]
+    fn a_request_on_its_way_stays_small() {
+        assert!(
+            size_of_output(Proxy::handle) <= 2_304,
+            "{}",
+            size_of_output(Proxy::handle)
+        );
+        assert!(size_of::<Record>() <= 384, "{}", size_of::<Record>());
+    }
+}

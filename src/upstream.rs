@@ -98,8 +98,9 @@ impl Upstream {
                 Some(connection) => connection,
                 None => {
                     fresh_connections += 1;
-                    self.connector
-                        .connect(deadline)
+                    // Boxed, because the rare handshake is by far the largest part of an exchange
+                    // and every request would carry the room for it.
+                    Box::pin(self.connector.connect(deadline))
                         .await
                         .map_err(UpstreamError::not_sent)?
                 }

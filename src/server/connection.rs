@@ -85,64 +85,125 @@ pub async fn serve_connection<T, S>(
         );
 
     let mut serving = pin!(serving);
-    let mut timer = pin!(tokio::time::sleep(next_look(&listener, false)));
+    let mut timer = pin!(tokio::time::sleep(listener.header_timeout));
     let mut is_draining = false;
     loop {
         tokio::select! {
             biased;
             // A client's errors are its own affair; every request that was one has its line.
             _ended = serving.as_mut() => return,
-            () = draining.cancelled(), if !is_draining => {
-                is_draining = true;
-                timer.as_mut().reset(Instant::now() + next_look(&listener, true));
-            }
-            () = timer.as_mut() => {
-                match overdue(&watch, &listener, is_draining) {
-                    Overdue::Not => {}
-                    Overdue::Idle => serving.as_mut().graceful_shutdown(),
-                    Overdue::Head | Overdue::Deaf => return,
-                }
-                timer.as_mut().reset(Instant::now() + next_look(&listener, is_draining));
-            }
+            () = draining.cancelled(), if !is_draining => is_draining = true,
+            () = timer.as_mut() => {}
         }
+        let next = match look(&watch, &listener, is_draining) {
+            Look::Again(wait) => wait,
+            Look::Idle => {
+                serving.as_mut().graceful_shutdown();
+                listener.idle_timeout
+            }
+            Look::Stuck => return,
+        };
+        timer.as_mut().reset(Instant::now() + next);
     }
 }
 
-/// Which deadline a connection has missed.
-enum Overdue {
-    Not,
+/// What a look at a connection finds.
+#[derive(Debug, PartialEq, Eq)]
+enum Look {
+    /// No deadline is missed; none can be for this long.
+    Again(Duration),
     /// No request came.
     Idle,
-    /// A head did not become complete.
-    Head,
-    /// The client takes nothing of its reply.
-    Deaf,
+    /// A head did not become complete, or the client takes nothing of its reply.
+    Stuck,
 }
 
-fn overdue(watch: &Watch, listener: &ListenerInfo, is_draining: bool) -> Overdue {
+/// Compares what a connection does with its deadlines.
+///
+/// Requests never touch the timer. A look that finds nothing waits for the deadline that runs, or
+/// for `header_timeout` if none does yet: a head that begins right after this look is then found
+/// younger than its deadline, and the next look is exact.
+fn look(watch: &Watch, listener: &ListenerInfo, is_draining: bool) -> Look {
     let idle_timeout = if is_draining {
         listener.idle_timeout.min(DRAIN_LINGER)
     } else {
         listener.idle_timeout
     };
-    if watch.deaf_for() >= listener.idle_timeout {
-        return Overdue::Deaf;
+    let deaf_for = watch.deaf_for();
+    if deaf_for >= listener.idle_timeout {
+        return Look::Stuck;
     }
-    match watch.phase() {
-        (Phase::Idle, lasted) if lasted >= idle_timeout => Overdue::Idle,
-        (Phase::Head, lasted) if lasted >= listener.header_timeout => Overdue::Head,
-        _ => Overdue::Not,
+    let (limit, lasted, missed) = match watch.phase() {
+        (Phase::Idle, lasted) => (idle_timeout, lasted, Look::Idle),
+        (Phase::Head, lasted) => (listener.header_timeout, lasted, Look::Stuck),
+        (Phase::Busy, _) => (listener.idle_timeout, deaf_for, Look::Stuck),
+    };
+    if lasted >= limit {
+        return missed;
     }
+    let shortest = listener.header_timeout.min(idle_timeout);
+    Look::Again((limit - lasted).min(shortest).max(Duration::from_millis(1)))
 }
 
-/// When to look again: four looks a deadline, so that a request never has to touch the timer and a
-/// deadline is missed by a quarter at most.
-fn next_look(listener: &ListenerInfo, is_draining: bool) -> Duration {
-    let shortest = listener.header_timeout.min(listener.idle_timeout);
-    let shortest = if is_draining {
-        shortest.min(DRAIN_LINGER)
-    } else {
-        shortest
-    };
-    (shortest / 4).max(Duration::from_millis(1))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn listener() -> ListenerInfo {
+        ListenerInfo {
+            name: "test".to_owned(),
+            header_timeout: 5 * SECOND,
+            body_timeout: 10 * SECOND,
+            idle_timeout: 60 * SECOND,
+            max_header_bytes: 16 * 1024,
+            max_body_bytes: 1024,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_ends_at_its_deadline() {
+        let (watch, listener) = (Watch::new(), listener());
+        assert_eq!(look(&watch, &listener, false), Look::Again(5 * SECOND));
+        tokio::time::advance(58 * SECOND).await;
+        assert_eq!(look(&watch, &listener, false), Look::Again(2 * SECOND));
+        tokio::time::advance(2 * SECOND).await;
+        assert_eq!(look(&watch, &listener, false), Look::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_begins_after_a_look_is_timed_exactly() {
+        let (watch, listener) = (Watch::new(), listener());
+        assert_eq!(look(&watch, &listener, false), Look::Again(5 * SECOND));
+        tokio::time::advance(SECOND).await;
+        watch.received();
+        tokio::time::advance(4 * SECOND).await;
+        assert_eq!(look(&watch, &listener, false), Look::Again(SECOND));
+        tokio::time::advance(SECOND).await;
+        assert_eq!(look(&watch, &listener, false), Look::Stuck);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_request_is_no_offence_but_a_deaf_client_is() {
+        let (watch, listener) = (Watch::new(), listener());
+        watch.begin_request();
+        tokio::time::advance(100 * SECOND).await;
+        assert_eq!(look(&watch, &listener, false), Look::Again(5 * SECOND));
+        watch.wrote(true);
+        // Counted from a microsecond on, so that zero can mean "not deaf".
+        tokio::time::advance(61 * SECOND).await;
+        assert_eq!(look(&watch, &listener, false), Look::Stuck);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_shortens_only_idleness() {
+        let (watch, listener) = (Watch::new(), listener());
+        assert_eq!(look(&watch, &listener, true), Look::Again(DRAIN_LINGER));
+        tokio::time::advance(DRAIN_LINGER).await;
+        assert_eq!(look(&watch, &listener, true), Look::Idle);
+        watch.begin_request();
+        tokio::time::advance(20 * SECOND).await;
+        assert_eq!(look(&watch, &listener, true), Look::Again(DRAIN_LINGER));
+    }
 }

@@ -64,7 +64,7 @@ impl Watch {
         }
     }
 
-    fn wrote(&self, is_pending: bool) {
+    pub(super) fn wrote(&self, is_pending: bool) {
         let is_deaf = self.deaf_since.load(Ordering::Relaxed) != 0;
         if is_pending != is_deaf {
             let since = if is_pending { self.micros().max(1) } else { 0 };
@@ -87,7 +87,7 @@ impl Watch {
             .store(self.micros() << 2 | phase, Ordering::Relaxed);
     }
 
-    fn received(&self) {
+    pub(super) fn received(&self) {
         if self.state.load(Ordering::Relaxed) & 0b11 == 0 {
             self.enter(Phase::Head);
         }
