@@ -90,8 +90,10 @@ impl Proxy {
         let mut record = Record::begin(&self.access_log, &snapshot, &request, connection);
         match admit(request, &snapshot, &mut record).await {
             Ok(admitted) => {
-                let exchanges = self.exchanges.clone();
-                outlive(self.exchange(admitted, snapshot, record), exchanges).await
+                let (marks, exchanges) = (record.marks(), self.exchanges.clone());
+                outlive(self.exchange(admitted, snapshot, record), exchanges)
+                    .await
+                    .unwrap_or_else(|| reply::apologize(&marks))
             }
             Err(error) => reply::refuse(&error, record),
         }

@@ -1,12 +1,13 @@
-//! An exchange outlives its client: a future that, dropped unfinished, ends as a task.
+//! What a request survives: its client, and a fault of ours.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio_util::task::TaskTracker;
 
 /// Runs `exchange` in place; when dropped before its end, hands it to `exchanges` instead of
-/// cancelling it.
+/// cancelling it. `None` if it panics, which the panic hook has reported by then.
 ///
 /// A task of its own from the start would cost a wake-up on every request; this costs one only
 /// where a client has gone away.
@@ -34,18 +35,23 @@ impl<F> Future for Outlive<F>
 where
     F: Future<Output: Send> + Send + 'static,
 {
-    type Output = F::Output;
+    type Output = Option<F::Output>;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let exchange = self
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<F::Output>> {
+        // Out of `self` while it runs, so that a panic takes it down and no drop revives it.
+        let mut exchange = self
             .exchange
-            .as_mut()
+            .take()
             .expect("a future is not polled after its end");
-        let polled = exchange.as_mut().poll(context);
-        if polled.is_ready() {
-            self.exchange = None;
+        // What it held is dropped on the way, so nobody sees it half changed.
+        match catch_unwind(AssertUnwindSafe(|| exchange.as_mut().poll(context))) {
+            Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
+            Ok(Poll::Pending) => {
+                self.exchange = Some(exchange);
+                Poll::Pending
+            }
+            Err(_panic) => Poll::Ready(None),
         }
-        polled
     }
 }
 
@@ -54,10 +60,8 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn drop(&mut self) {
-        // Without a runtime the process is past its drain, and nothing can run any more. After a
-        // panic the exchange must not be polled again.
+        // Without a runtime the process is past its drain, and nothing can run any more.
         if let Some(exchange) = self.exchange.take()
-            && !std::thread::panicking()
             && tokio::runtime::Handle::try_current().is_ok()
         {
             self.exchanges.spawn(exchange);
@@ -74,7 +78,21 @@ mod tests {
     #[tokio::test]
     async fn ends_in_place_when_nobody_drops_it() {
         let tracker = TaskTracker::new();
-        assert_eq!(outlive(async { 7 }, tracker.clone()).await, 7);
+        assert_eq!(outlive(async { 7 }, tracker.clone()).await, Some(7));
+        assert!(tracker.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_caught_and_the_exchange_not_revived() {
+        let tracker = TaskTracker::new();
+        let exchange = outlive(
+            async {
+                tokio::task::yield_now().await;
+                panic!("a fault of ours");
+            },
+            tracker.clone(),
+        );
+        assert_eq!(exchange.await, None::<()>);
         assert!(tracker.is_empty());
     }
 

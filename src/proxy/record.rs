@@ -9,6 +9,7 @@ use http_body::Body;
 use uuid::Uuid;
 
 use super::headers;
+use super::reply::Marks;
 use super::snapshot::Snapshot;
 use crate::body::StreamProgress;
 use crate::client_auth::ClientIdentity;
@@ -89,9 +90,12 @@ impl Record {
         &self.request_id
     }
 
-    /// The configuration generation that this request lives in.
-    pub(super) fn snapshot(&self) -> &Snapshot {
-        &self.snapshot
+    /// What every reply to this request says.
+    pub(super) fn marks(&self) -> Marks {
+        Marks {
+            request_id: self.request_id.clone(),
+            environment: self.snapshot.environment_header.clone(),
+        }
     }
 
     /// The listener that it came in by.
@@ -130,6 +134,11 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.status = StatusCode::INTERNAL_SERVER_ERROR;
+            self.code = Some("internal");
+            self.outcome = Outcome::Unknown;
+        }
         self.log.append(|line| {
             let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
             let exchange_id = self.exchange_id.as_hyphenated().encode_lower(&mut id);

@@ -24,6 +24,13 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 /// How long a client is asked to wait when the gateway itself is short of room, in seconds.
 const OVERLOADED_RETRY_AFTER: &str = "1";
 
+/// The whole value of `Proxy-Status` for an error type of RFC 9209 section 2.3.
+macro_rules! proxy_status {
+    ($error:literal) => {
+        concat!("moden-gateway; error=", $error)
+    };
+}
+
 /// Passes MODEN's answer on, with the verdict on it.
 pub(super) fn pass(
     answer: Answer,
@@ -33,7 +40,7 @@ pub(super) fn pass(
     let Answer { mut head, body } = answer;
     record.status = head.status;
     record.code = None;
-    mark(&mut head.headers, Outcome::Answered, &record);
+    record.marks().put(Outcome::Answered, &mut head.headers);
     let body = match body {
         AnswerBody::Held(bytes) => {
             if head.status == StatusCode::PRECONDITION_FAILED {
@@ -60,27 +67,9 @@ pub(super) fn refuse(error: &ProxyError, mut record: Record) -> Response<ReplyBo
     record.code = Some(face.code);
     record.outcome = outcome;
 
-    let problem = Problem {
-        kind: format!("urn:moden-gateway:problem:{}", face.code),
-        title: face.title,
-        status: face.status.as_u16(),
-        detail: face.detail,
-        code: face.code,
-        outcome,
-        request_id: record.request_id().to_str().unwrap_or_default(),
-    };
-    let body = serde_json::to_vec(&problem).expect("a flat object of texts and numbers");
-    record.reply_bytes = body.len() as u64;
-
-    let mut response = Response::new(ReplyBody::held(Bytes::from(body)));
-    *response.status_mut() = face.status;
+    let (mut response, reply_bytes) = problem(&face, outcome, &record.marks());
+    record.reply_bytes = reply_bytes;
     let headers = response.headers_mut();
-    mark(headers, outcome, &record);
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/problem+json"),
-    );
-    headers.insert(PROXY_STATUS, HeaderValue::from_static(face.proxy_status));
     if let ProxyError::MethodNotAllowed { allow } = error {
         headers.insert(ALLOW, allow.clone());
     }
@@ -88,20 +77,65 @@ pub(super) fn refuse(error: &ProxyError, mut record: Record) -> Response<ReplyBo
         // The rest of the body may still be on its way; it must not be read as a request.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if let Some(seconds) = face.retry_after {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
-    }
     response
 }
 
-/// What every reply says.
-fn mark(headers: &mut HeaderMap, outcome: Outcome, record: &Record) {
-    headers.insert(GATEWAY_OUTCOME, HeaderValue::from_static(outcome.as_str()));
+/// Answers for a request whose handling panicked; whether bytes of it left is not known any more.
+pub(super) fn apologize(marks: &Marks) -> Response<ReplyBody> {
+    let face = Face {
+        code: "internal",
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        title: "Internal error",
+        detail: "the gateway failed; whether MODEN received the request is not known",
+        proxy_status: proxy_status!("proxy_internal_error"),
+        retry_after: None,
+        fault: Fault::Gateway,
+    };
+    problem(&face, Outcome::Unknown, marks).0
+}
+
+/// A problem document as a reply, and its length in bytes.
+fn problem(face: &Face, outcome: Outcome, marks: &Marks) -> (Response<ReplyBody>, u64) {
+    let problem = Problem {
+        kind: format!("urn:moden-gateway:problem:{}", face.code),
+        title: face.title,
+        status: face.status.as_u16(),
+        detail: face.detail,
+        code: face.code,
+        outcome,
+        request_id: marks.request_id.to_str().unwrap_or_default(),
+    };
+    let body = serde_json::to_vec(&problem).expect("a flat object of texts and numbers");
+    let reply_bytes = body.len() as u64;
+
+    let mut response = Response::new(ReplyBody::held(Bytes::from(body)));
+    *response.status_mut() = face.status;
+    let headers = response.headers_mut();
+    marks.put(outcome, headers);
     headers.insert(
-        GATEWAY_ENVIRONMENT,
-        record.snapshot().environment_header.clone(),
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
     );
-    headers.insert(&X_REQUEST_ID, record.request_id().clone());
+    headers.insert(PROXY_STATUS, HeaderValue::from_static(face.proxy_status));
+    if let Some(seconds) = face.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+    }
+    (response, reply_bytes)
+}
+
+/// What every reply says, besides the outcome.
+#[derive(Debug)]
+pub(super) struct Marks {
+    pub(super) request_id: HeaderValue,
+    pub(super) environment: HeaderValue,
+}
+
+impl Marks {
+    fn put(&self, outcome: Outcome, headers: &mut HeaderMap) {
+        headers.insert(GATEWAY_OUTCOME, HeaderValue::from_static(outcome.as_str()));
+        headers.insert(GATEWAY_ENVIRONMENT, self.environment.clone());
+        headers.insert(&X_REQUEST_ID, self.request_id.clone());
+    }
 }
 
 /// A problem document.
@@ -139,12 +173,6 @@ enum Fault {
     Client,
     Gateway,
     Upstream,
-}
-
-macro_rules! proxy_status {
-    ($error:literal) => {
-        concat!("moden-gateway; error=", $error)
-    };
 }
 
 impl Face {

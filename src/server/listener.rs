@@ -49,7 +49,7 @@ pub struct ConnectionInfo {
 
 /// A listener could not be bound.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {address} could not be bound: {source}")]
+#[error("listener {address} could not be bound")]
 pub struct BindError {
     address: String,
     #[source]
