@@ -1,8 +1,8 @@
 //! The operator's file: read, merged, checked, and turned into types that cannot be wrong.
 //!
 //! For: [`load`], which returns a whole [`Config`] or all [`ConfigFaults`] at once. Never does:
-//! read a secret, open a socket, or print a value in a message. Called by: `app`, `reload` and the
-//! `check` command; every room takes its own section by reference. Start reading at [`load`].
+//! read a secret, open a socket, or print a value in a message. Called by: `main` and the demo;
+//! every room takes its own section by reference. Start reading at [`load`].
 //!
 //! ```text
 //! files, variables, flag --layers--> one tree --units, sections--> Config

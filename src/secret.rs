@@ -2,8 +2,8 @@
 //!
 //! For: [`Secret`], whose bytes cannot be printed, and [`Source`], the place that the
 //! configuration names. Never does: decide when a secret is read again, or what it is used for.
-//! Called by: `config`, which only names places, and `credentials`, which loads from them. Start
-//! reading at [`Source::load`].
+//! Called by: `config`, which only names places, `app`, which loads from them, and `credentials`,
+//! which builds the header. Start reading at [`Source::load`].
 //!
 //! ```text
 //! file | env | systemd | command  ->  verbatim bytes  ->  check_text  ->  Secret

@@ -42,7 +42,7 @@ pub trait Service: Clone + Send + 'static {
 /// Serves one connection until it ends, goes silent for too long, or is drained.
 ///
 /// After `draining` is cancelled the next reply says `Connection: close`, and a connection without
-/// a request ends after [`DRAIN_LINGER`].
+/// a request ends after one more second.
 pub async fn serve_connection<T, S>(
     io: T,
     connection: Arc<ConnectionInfo>,

@@ -1,0 +1,38 @@
+# What there is.
+default:
+    @just --list
+
+# Everything CI checks, in its order.
+ci: fmt clippy test doc deny
+
+# Format, without changing anything.
+fmt:
+    cargo fmt --check
+
+# Lints; a warning is an error.
+clippy:
+    cargo clippy --all-targets --locked -- -D warnings
+
+# All tests.
+test:
+    cargo test --locked
+
+# Documentation without a warning.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+
+# Licences, duplicates, advisories, sources.
+deny:
+    cargo deny check
+
+# Simulator and gateway, nothing to configure.
+demo *arguments:
+    cargo run --release -- demo {{arguments}}
+
+# All faults of a configuration.
+check *arguments:
+    cargo run --release -- check {{arguments}}
+
+# Duplicate crates, which should be none but build-time ones.
+duplicates:
+    cargo tree --duplicates --edges normal,build
