@@ -129,9 +129,14 @@ impl Source {
     /// What the name should have been, as "expected …".
     pub fn check(&self) -> Result<(), ImpossibleSource> {
         let (possible, expected) = match self {
+            // A slash alone would not do: base64 has slashes, too.
             Self::File(path) => (
-                path.to_string_lossy().contains('/'),
-                "a file path with a slash in it",
+                ["/", "./", "../"].iter().any(|start| {
+                    path.as_os_str()
+                        .as_encoded_bytes()
+                        .starts_with(start.as_bytes())
+                }),
+                "a file path that begins with /, ./ or ../",
             ),
             Self::Env(name) => (
                 env::is_variable_name(name),

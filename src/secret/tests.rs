@@ -274,6 +274,7 @@ fn judges_a_place_by_its_name_without_showing_it() {
     let possible = [
         Source::File("/run/secrets/moden".into()),
         Source::File("./moden".into()),
+        Source::File("../secrets/moden".into()),
         Source::Env("MODEN_SECRET_2".into()),
         Source::Credential("moden-secret".into()),
         Source::Command(vec!["/usr/bin/vault".into(), "read".into()]),
@@ -284,6 +285,7 @@ fn judges_a_place_by_its_name_without_showing_it() {
     }
     let impossible = [
         Source::File(MARKER.into()),
+        Source::File(format!("{MARKER}/{MARKER}==").into()),
         Source::Env(MARKER.into()),
         Source::Env(String::new()),
         Source::Env("2ND".into()),
