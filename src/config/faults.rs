@@ -45,7 +45,8 @@ impl std::error::Error for ConfigFaults {}
 pub(super) struct Report {
     /// Key path to file, variable or flag, for every key that was given.
     origins: BTreeMap<String, String>,
-    /// Where a key that was not given would be expected: the last file that was read.
+    /// Where a key that was not given would be expected: the last file that was read, or the
+    /// place where there was none.
     usual_origin: String,
     faults: Vec<Fault>,
     warnings: Vec<String>,
