@@ -10,8 +10,8 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use moden_gateway::app::{self, App, Demo};
-use moden_gateway::config::{self, LoadOptions, Loaded, LogConfig};
+use moden_gateway::app::{self, App, Demo, OriginError};
+use moden_gateway::config::{self, ConfigFaults, LoadOptions, Loaded, LogConfig};
 use moden_gateway::domain::Environment;
 use moden_gateway::simulator::{Simulator, SimulatorOptions};
 use moden_gateway::telemetry::log;
@@ -100,9 +100,8 @@ struct ConfigArguments {
 }
 
 impl ConfigArguments {
-    fn load(self) -> Result<Loaded, Failure> {
-        let options = LoadOptions::from_process(self.config, self.environment);
-        config::load(&options).map_err(|faults| Failure::configuration(faults.to_string()))
+    fn options(self) -> LoadOptions {
+        LoadOptions::from_process(self.config, self.environment)
     }
 }
 
@@ -113,10 +112,15 @@ struct Failure {
 }
 
 impl Failure {
-    fn configuration(text: String) -> Self {
+    /// The gateway could not be started with a configuration that is well-formed.
+    fn start(error: &anyhow::Error) -> Self {
+        let code = match error.is::<OriginError>() {
+            true => CONFIGURATION,
+            false => UNAVAILABLE,
+        };
         Self {
-            text,
-            code: CONFIGURATION,
+            text: format!("{error:#}"),
+            code,
         }
     }
 
@@ -131,6 +135,15 @@ impl Failure {
         Self {
             text: format!("{error:#}"),
             code: INTERNAL,
+        }
+    }
+}
+
+impl From<ConfigFaults> for Failure {
+    fn from(faults: ConfigFaults) -> Self {
+        Self {
+            text: faults.to_string(),
+            code: CONFIGURATION,
         }
     }
 }
@@ -175,7 +188,9 @@ fn main() -> ExitCode {
         }
         Command::Completions { shell } => {
             let name = "moden-gateway";
-            clap_complete::generate(shell, &mut Arguments::command(), name, &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), name, &mut script);
+            print_line(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
     };
@@ -191,7 +206,7 @@ fn main() -> ExitCode {
 fn run(arguments: ConfigArguments) -> Result<(), Failure> {
     let Loaded {
         config, warnings, ..
-    } = arguments.load()?;
+    } = config::load(&arguments.options())?;
     log::start(&config.log, config::rust_log().as_deref());
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -200,7 +215,7 @@ fn run(arguments: ConfigArguments) -> Result<(), Failure> {
         let shutdown = shutdown_signal()?;
         let app = App::bind(config)
             .await
-            .map_err(|error| Failure::unavailable(&error))?;
+            .map_err(|error| Failure::start(&error))?;
         for address in app.addresses() {
             tracing::info!(%address, "listening");
         }
@@ -211,15 +226,9 @@ fn run(arguments: ConfigArguments) -> Result<(), Failure> {
 fn check(arguments: ConfigArguments) -> Result<(), Failure> {
     let Loaded {
         config,
-        mut warnings,
+        warnings,
         files,
-    } = arguments.load()?;
-    let loaded = app::load_credential(&config).map_err(|faults| {
-        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        Failure::configuration(faults.join("\n"))
-    })?;
-    warnings.extend(loaded.warnings);
-    app::check_upstream(&config).map_err(|error| Failure::configuration(error.to_string()))?;
+    } = app::check(&arguments.options())?;
     for file in files {
         print_line(format_args!("read {}", file.display()));
     }

@@ -1,5 +1,6 @@
 //! Where every request goes, fixed when the configuration is loaded, and the deadlines on the way.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,20 +50,37 @@ pub(super) struct UpstreamLimits {
 #[derive(Debug, thiserror::Error)]
 pub enum OriginError {
     /// `upstream.ca_file` cannot be read or holds no certificate.
-    #[error("upstream.ca_file cannot be used: {0}")]
-    CaFile(String),
+    #[error("{} cannot be used: {cause}", path.display())]
+    CaFile {
+        /// The file as configured.
+        path: PathBuf,
+        /// What the system, the parser or the TLS library said.
+        cause: String,
+    },
     /// `upstream.roots = "platform"` found nothing to trust.
-    #[error("upstream.roots = \"platform\" found no certificate authority on this system: {0}")]
+    #[error("\"platform\" found no certificate authority on this system: {0}")]
     NoPlatformRoots(String),
     /// The TLS library refused the settings.
-    #[error("TLS towards the upstream could not be set up: {0}")]
+    #[error("TLS could not be set up")]
     Tls(#[from] rustls::Error),
     /// The host of `base_url` or `upstream.proxy` cannot be written as a URI.
-    #[error("{key} has a host that cannot be connected to")]
+    #[error("has a host that cannot be connected to")]
     Host {
         /// The configuration key.
         key: &'static str,
     },
+}
+
+impl OriginError {
+    /// The configuration key whose value is at fault.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::CaFile { .. } => "upstream.ca_file",
+            Self::NoPlatformRoots(_) => "upstream.roots",
+            Self::Tls(_) => "upstream",
+            Self::Host { key } => key,
+        }
+    }
 }
 
 impl Origin {
@@ -152,7 +170,10 @@ fn trusted_roots(config: &UpstreamConfig) -> Result<RootCertStore, OriginError> 
         }
     }
     if let Some(path) = &config.ca_file {
-        let fault = |cause: String| OriginError::CaFile(format!("{}: {cause}", path.display()));
+        let fault = |cause: String| OriginError::CaFile {
+            path: path.clone(),
+            cause,
+        };
         let certificates = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| fault(error.to_string()))?;
