@@ -70,7 +70,15 @@ pub(super) fn load(config: &Config) -> Result<LoadedCredential, Vec<CredentialFa
     };
     let credential = Credential::build(&app_id.secret, &secret.secret)
         .map_err(|error| vec![fault(error.part(), error.into())])?;
-    let warnings = app_id.warnings.into_iter().chain(secret.warnings).collect();
+    let warn = |part, warnings: Vec<String>| {
+        let key = format!("environments.{}.{part}", config.environment);
+        warnings
+            .into_iter()
+            .map(move |warning| format!("{key}: {warning}"))
+    };
+    let warnings = warn("app_id", app_id.warnings)
+        .chain(warn("secret", secret.warnings))
+        .collect();
     Ok(LoadedCredential {
         credential,
         warnings,

@@ -1,6 +1,5 @@
 //! Where every request goes, fixed when the configuration is loaded, and the deadlines on the way.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,13 +49,8 @@ pub(super) struct UpstreamLimits {
 #[derive(Debug, thiserror::Error)]
 pub enum OriginError {
     /// `upstream.ca_file` cannot be read or holds no certificate.
-    #[error("{} cannot be used: {cause}", path.display())]
-    CaFile {
-        /// The file as configured.
-        path: PathBuf,
-        /// What the system, the parser or the TLS library said.
-        cause: String,
-    },
+    #[error("the file cannot be used: {0}")]
+    CaFile(String),
     /// `upstream.roots = "platform"` found nothing to trust.
     #[error("\"platform\" found no certificate authority on this system: {0}")]
     NoPlatformRoots(String),
@@ -75,7 +69,7 @@ impl OriginError {
     /// The configuration key whose value is at fault.
     pub fn key(&self) -> &'static str {
         match self {
-            Self::CaFile { .. } => "upstream.ca_file",
+            Self::CaFile(_) => "upstream.ca_file",
             Self::NoPlatformRoots(_) => "upstream.roots",
             Self::Tls(_) => "upstream",
             Self::Host { key } => key,
@@ -170,20 +164,16 @@ fn trusted_roots(config: &UpstreamConfig) -> Result<RootCertStore, OriginError> 
         }
     }
     if let Some(path) = &config.ca_file {
-        let fault = |cause: String| OriginError::CaFile {
-            path: path.clone(),
-            cause,
-        };
         let certificates = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| fault(error.to_string()))?;
+            .map_err(|error| OriginError::CaFile(error.to_string()))?;
         if certificates.is_empty() {
-            return Err(fault("it holds no certificate".to_owned()));
+            return Err(OriginError::CaFile("it holds no certificate".to_owned()));
         }
         for certificate in certificates {
             roots
                 .add(certificate)
-                .map_err(|error| fault(error.to_string()))?;
+                .map_err(|error| OriginError::CaFile(error.to_string()))?;
         }
     }
     Ok(roots)
