@@ -266,11 +266,14 @@ struct ConfigFile {
     #[schemars(with = "Environment")]
     environment: Option<Environment>,
     server: ServerConfig,
+    /// Where clients are served; at least one. By default one, for this machine only.
     listeners: Vec<ListenerConfig>,
     admin: AdminConfig,
     environments: EnvironmentsFile,
     upstream: UpstreamConfig,
     headers: HeadersFile,
+    /// What is forwarded; the first match wins, and without a match nothing leaves. By default
+    /// everything below `/pay/`, by POST.
     routes: Vec<RouteFile>,
     access_log: AccessLogConfig,
     log: LogConfig,

@@ -99,6 +99,10 @@ impl Report {
 
     /// Where a key came from, or else the table that it would stand in.
     fn origin(&self, key: &str) -> &str {
+        // A merged table has no origin of its own; it stands where its first key does.
+        if let Some((_, origin)) = self.origins.iter().find(|(known, _)| contains(key, known)) {
+            return origin;
+        }
         let mut key = key;
         loop {
             if let Some(origin) = self.origins.get(key) {

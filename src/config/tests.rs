@@ -626,6 +626,30 @@ fn tells_the_file_that_a_fault_stands_in() {
 }
 
 #[test]
+fn tells_the_file_of_a_source_and_not_the_last_one_of_all() {
+    let credential = "app_id = { env = \"APP_ID\" }\nsecret = { file = \"no-path\" }";
+    let folder = folder(&[
+        (
+            "base.toml",
+            &format!("[environments.sandbox]\n{credential}"),
+        ),
+        (
+            "sandbox.toml",
+            "[environments.sandbox]\n[log]\nlevel = \"debug\"",
+        ),
+    ]);
+    let faults = load(&LoadOptions {
+        paths: vec![folder.path().into()],
+        environment: Some("sandbox".into()),
+        ..LoadOptions::default()
+    });
+    let faults = faults.expect_err("no path").0;
+    let base = folder.path().join("base.toml").display().to_string();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(faults[0].origin, base, "{faults:?}");
+}
+
+#[test]
 fn wants_one_of_the_two_files_of_a_folder() {
     let with = |files: &[(&str, &str)]| {
         let folder = folder(files);
