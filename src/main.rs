@@ -22,6 +22,10 @@ const UNAVAILABLE: u8 = 69;
 const INTERNAL: u8 = 70;
 const CONFIGURATION: u8 = 78;
 
+/// The same for people, below `--help`.
+const EXIT_CODES: &str = "Exit codes: 0 (also after a clean drain), 64 usage, 69 unavailable, \
+                          70 internal, 78 configuration.";
+
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (",
@@ -34,7 +38,7 @@ const VERSION: &str = concat!(
 /// Services call http://gateway/pay/<endpoint> without a credential; the gateway adds it, forwards
 /// to MODEN's sandbox or production, and says with every reply what became of the request.
 #[derive(Debug, Parser)]
-#[command(name = "moden-gateway", version = VERSION)]
+#[command(name = "moden-gateway", version = VERSION, after_long_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
