@@ -23,14 +23,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Health};
-use crate::config::{Config, ListenAddress};
+use crate::config::{self, Config, ConfigFaults, ListenAddress, LoadOptions, Loaded};
 use crate::credentials::Credentials;
 use crate::proxy::Snapshot;
 use crate::server::{Accepted, Listener};
 use crate::telemetry::access_log::AccessLog;
-use crate::upstream::{Origin, OriginError};
+use crate::upstream::Origin;
 
-pub use credential::{CredentialLoadError, load as load_credential};
+pub use crate::upstream::OriginError;
 pub use demo::Demo;
 
 use self::core::Core;
@@ -66,11 +66,15 @@ impl App {
     /// `credential-unavailable`, and tries again until it succeeds.
     ///
     /// # Errors
-    /// When a listener cannot be bound, the access log not opened, or a root of trust not read;
-    /// the message names the configuration key.
+    /// When a listener cannot be bound, the access log not opened, or a root of trust not read
+    /// ([`OriginError`]); the message names the configuration key.
     pub async fn bind(config: Config) -> anyhow::Result<Self> {
         let config = Arc::new(config);
-        let origin = Origin::build(&config.selected().base_url, &config.upstream)?;
+        let origin =
+            Origin::build(&config.selected().base_url, &config.upstream).map_err(|error| {
+                let key = error.key();
+                anyhow::Error::new(error).context(format!("failed to use {key}"))
+            })?;
         let origin = Arc::new(origin);
         let credentials = Arc::new(Credentials::default());
         let snapshot = Snapshot::build(&config, &origin, Arc::clone(&credentials));
@@ -81,9 +85,16 @@ impl App {
         let listeners = config
             .listeners
             .iter()
-            .map(Listener::bind)
-            .collect::<Result<Vec<_>, _>>()
-            .context("failed to bind listeners[].address")?;
+            .enumerate()
+            .map(|(index, listener)| {
+                Listener::bind(listener).with_context(|| {
+                    format!(
+                        "failed to bind listeners[{index}].address {}",
+                        listener.address
+                    )
+                })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
         let admin = Admin::bind(config.admin.address, Arc::clone(&health))
             .await
             .with_context(|| format!("failed to bind admin.address {}", config.admin.address))?;
@@ -194,13 +205,44 @@ impl App {
     }
 }
 
-/// Prepares the way to the upstream and throws it away, for `check`: certificate files are read,
-/// nothing is connected to.
+/// Reads the configuration and everything that it names: the credential, loaded from its sources,
+/// and certificate files. Nothing is bound or connected to. Blocks, up to ten seconds for each
+/// command that is a source.
 ///
 /// # Errors
-/// As [`Origin::build`].
-pub fn check_upstream(config: &Config) -> Result<(), OriginError> {
-    Origin::build(&config.selected().base_url, &config.upstream).map(drop)
+/// All faults of the configuration and of what it names, at once.
+pub fn check(options: &LoadOptions) -> Result<Loaded, ConfigFaults> {
+    let mut examined = config::examine(options);
+    let Some(draft) = examined.draft() else {
+        return examined.finish();
+    };
+    let credential = credential::load(draft);
+    let origin = Origin::build(&draft.selected().base_url, &draft.upstream);
+    match credential {
+        Ok(loaded) => loaded
+            .warnings
+            .into_iter()
+            .for_each(|warning| examined.warn(warning)),
+        Err(faults) => faults
+            .iter()
+            .for_each(|fault| examined.fault(&fault.key, chain(&fault.cause))),
+    }
+    if let Err(error) = origin {
+        examined.fault(error.key(), chain(&error));
+    }
+    examined.finish()
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// Gives a connection to the core that has the fewest.

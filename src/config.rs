@@ -1,8 +1,8 @@
 //! The operator's file: read, merged, checked, and turned into types that cannot be wrong.
 //!
 //! For: [`load`], which returns a whole [`Config`] or all [`ConfigFaults`] at once. Never does:
-//! read a secret, open a socket, or print a value in a message. Called by: `main` and the demo;
-//! every room takes its own section by reference. Start reading at [`load`].
+//! read a secret, open a socket, or print a value in a message. Called by: `app` and `main`; every
+//! room takes its own section by reference. Start reading at [`load`].
 //!
 //! ```text
 //! files, variables, flag --layers--> one tree --units, sections--> Config
@@ -164,20 +164,62 @@ pub struct Loaded {
 /// All faults at once, each with its key and origin and never with a value. The caller refuses to
 /// start, or keeps the configuration that it has.
 pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigFaults> {
+    examine(options).finish()
+}
+
+/// As [`load`], leaving it to the caller to add what only other rooms can judge.
+pub fn examine(options: &LoadOptions) -> Examined {
     let mut report = Report::default();
     let known_keys = KnownKeys::build();
     let layers = layers::read(options, &known_keys, &mut report);
     let mut tree = layers.merge(&known_keys, &mut report);
+    let draft = build(layers.environment, &mut tree, &mut report);
+    Examined {
+        draft,
+        report,
+        files: layers.files,
+    }
+}
 
-    let config = build(layers.environment, &mut tree, &mut report);
-    let (warnings, faults) = report.finish();
-    match config {
-        Some(config) if faults.0.is_empty() => Ok(Loaded {
-            config,
-            warnings,
-            files: layers.files,
-        }),
-        _ => Err(faults),
+/// A configuration that was read, with what was found so far.
+#[derive(Debug)]
+pub struct Examined {
+    draft: Option<Config>,
+    report: Report,
+    files: Vec<PathBuf>,
+}
+
+impl Examined {
+    /// The configuration with defaults in the place of what is at fault: to look at, never to run.
+    /// `None` if no environment is named.
+    pub fn draft(&self) -> Option<&Config> {
+        self.draft.as_ref()
+    }
+
+    /// Adds a fault of a key's value, unless this key or one above it is at fault already.
+    pub fn fault(&mut self, key: &str, message: impl Into<String>) {
+        self.report.fault(key, message);
+    }
+
+    /// Adds something that is allowed but worth a second look.
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.report.warn(warning);
+    }
+
+    /// Judges.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn finish(self) -> Result<Loaded, ConfigFaults> {
+        let (warnings, faults) = self.report.finish();
+        match self.draft {
+            Some(config) if faults.0.is_empty() => Ok(Loaded {
+                config,
+                warnings,
+                files: self.files,
+            }),
+            _ => Err(faults),
+        }
     }
 }
 
@@ -224,11 +266,14 @@ struct ConfigFile {
     #[schemars(with = "Environment")]
     environment: Option<Environment>,
     server: ServerConfig,
+    /// Where clients are served; at least one. By default one, for this machine only.
     listeners: Vec<ListenerConfig>,
     admin: AdminConfig,
     environments: EnvironmentsFile,
     upstream: UpstreamConfig,
     headers: HeadersFile,
+    /// What is forwarded; the first match wins, and without a match nothing leaves. By default
+    /// everything below `/pay/`, by POST.
     routes: Vec<RouteFile>,
     access_log: AccessLogConfig,
     log: LogConfig,

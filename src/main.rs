@@ -10,8 +10,8 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
-use moden_gateway::app::{self, App, Demo};
-use moden_gateway::config::{self, LoadOptions, Loaded, LogConfig};
+use moden_gateway::app::{self, App, Demo, OriginError};
+use moden_gateway::config::{self, ConfigFaults, LoadOptions, Loaded, LogConfig};
 use moden_gateway::domain::Environment;
 use moden_gateway::simulator::{Simulator, SimulatorOptions};
 use moden_gateway::telemetry::log;
@@ -21,6 +21,10 @@ const USAGE: u8 = 64;
 const UNAVAILABLE: u8 = 69;
 const INTERNAL: u8 = 70;
 const CONFIGURATION: u8 = 78;
+
+/// The same for people, below `--help`.
+const EXIT_CODES: &str = "Exit codes: 0 (also after a clean drain), 64 usage, 69 unavailable, \
+                          70 internal, 78 configuration.";
 
 const VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
@@ -34,7 +38,7 @@ const VERSION: &str = concat!(
 /// Services call http://gateway/pay/<endpoint> without a credential; the gateway adds it, forwards
 /// to MODEN's sandbox or production, and says with every reply what became of the request.
 #[derive(Debug, Parser)]
-#[command(name = "moden-gateway", version = VERSION)]
+#[command(name = "moden-gateway", version = VERSION, after_long_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -100,9 +104,8 @@ struct ConfigArguments {
 }
 
 impl ConfigArguments {
-    fn load(self) -> Result<Loaded, Failure> {
-        let options = LoadOptions::from_process(self.config, self.environment);
-        config::load(&options).map_err(|faults| Failure::configuration(faults.to_string()))
+    fn options(self) -> LoadOptions {
+        LoadOptions::from_process(self.config, self.environment)
     }
 }
 
@@ -113,10 +116,15 @@ struct Failure {
 }
 
 impl Failure {
-    fn configuration(text: String) -> Self {
+    /// The gateway could not be started with a configuration that is well-formed.
+    fn start(error: &anyhow::Error) -> Self {
+        let code = match error.is::<OriginError>() {
+            true => CONFIGURATION,
+            false => UNAVAILABLE,
+        };
         Self {
-            text,
-            code: CONFIGURATION,
+            text: format!("{error:#}"),
+            code,
         }
     }
 
@@ -131,6 +139,15 @@ impl Failure {
         Self {
             text: format!("{error:#}"),
             code: INTERNAL,
+        }
+    }
+}
+
+impl From<ConfigFaults> for Failure {
+    fn from(faults: ConfigFaults) -> Self {
+        Self {
+            text: faults.to_string(),
+            code: CONFIGURATION,
         }
     }
 }
@@ -175,7 +192,9 @@ fn main() -> ExitCode {
         }
         Command::Completions { shell } => {
             let name = "moden-gateway";
-            clap_complete::generate(shell, &mut Arguments::command(), name, &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), name, &mut script);
+            print_line(String::from_utf8_lossy(&script).trim_end());
             Ok(())
         }
     };
@@ -191,7 +210,7 @@ fn main() -> ExitCode {
 fn run(arguments: ConfigArguments) -> Result<(), Failure> {
     let Loaded {
         config, warnings, ..
-    } = arguments.load()?;
+    } = config::load(&arguments.options())?;
     log::start(&config.log, config::rust_log().as_deref());
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -200,7 +219,7 @@ fn run(arguments: ConfigArguments) -> Result<(), Failure> {
         let shutdown = shutdown_signal()?;
         let app = App::bind(config)
             .await
-            .map_err(|error| Failure::unavailable(&error))?;
+            .map_err(|error| Failure::start(&error))?;
         for address in app.addresses() {
             tracing::info!(%address, "listening");
         }
@@ -211,15 +230,9 @@ fn run(arguments: ConfigArguments) -> Result<(), Failure> {
 fn check(arguments: ConfigArguments) -> Result<(), Failure> {
     let Loaded {
         config,
-        mut warnings,
+        warnings,
         files,
-    } = arguments.load()?;
-    let loaded = app::load_credential(&config).map_err(|faults| {
-        let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
-        Failure::configuration(faults.join("\n"))
-    })?;
-    warnings.extend(loaded.warnings);
-    app::check_upstream(&config).map_err(|error| Failure::configuration(error.to_string()))?;
+    } = app::check(&arguments.options())?;
     for file in files {
         print_line(format_args!("read {}", file.display()));
     }

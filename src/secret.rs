@@ -110,12 +110,8 @@ impl Source {
             Self::Credential(name) => systemd::load(name)?,
             Self::Command(arguments) => command::load(arguments, command::DEADLINE)?,
         };
-        let text = check_text(&bytes).map_err(|fault| SecretError::Unusable {
-            origin: self.to_string(),
-            fault,
-        })?;
         Ok(LoadedSecret {
-            secret: Secret::new(text),
+            secret: Secret::new(check_text(&bytes)?),
             warnings,
         })
     }
@@ -129,9 +125,14 @@ impl Source {
     /// What the name should have been, as "expected …".
     pub fn check(&self) -> Result<(), ImpossibleSource> {
         let (possible, expected) = match self {
+            // A slash alone would not do: base64 has slashes, too.
             Self::File(path) => (
-                path.to_string_lossy().contains('/'),
-                "a file path with a slash in it",
+                ["/", "./", "../"].iter().any(|start| {
+                    path.as_os_str()
+                        .as_encoded_bytes()
+                        .starts_with(start.as_bytes())
+                }),
+                "a file path that begins with /, ./ or ../",
             ),
             Self::Env(name) => (
                 env::is_variable_name(name),
@@ -214,7 +215,7 @@ pub enum FilePolicy {
 pub struct LoadedSecret {
     /// The secret, its final newline dropped.
     pub secret: Secret,
-    /// Sentences for the log; they name the place and never the secret.
+    /// Sentences for the log, without the key; they tell neither the place nor the secret.
     pub warnings: Vec<String>,
 }
 
@@ -223,70 +224,45 @@ pub struct LoadedSecret {
 #[error("expected {0}")]
 pub struct ImpossibleSource(&'static str);
 
-/// Why no secret could be taken from a source; names the place, never what it holds.
+/// Why no secret could be taken from a source.
+///
+/// It tells neither what the place holds nor the place: where somebody wrote the secret itself in
+/// its stead, that would be the secret. Whoever passes it on names the configuration key.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file is not there, or may not be read.
-    #[error("secret file {} could not be read", path.display())]
-    FileUnreadable {
-        /// The file as configured.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        cause: io::Error,
-    },
+    #[error("the secret file could not be read")]
+    FileUnreadable(#[source] io::Error),
     /// A folder, a pipe, a device or a socket stands where a file should.
-    #[error("secret file {} is not a regular file", path.display())]
-    NotAFile {
-        /// The file as configured.
-        path: PathBuf,
-    },
+    #[error("the secret file is not a regular file")]
+    NotAFile,
     /// Accounts that are none of this process's business can read the file.
     #[error(
-        "secret file {} is readable by others (mode {mode:04o}); take that away, for example \
-         with chmod 0400",
-        path.display()
+        "the secret file is readable by others (mode {mode:04o}); take that away, for example \
+         with chmod 0400"
     )]
     ReadableByOthers {
-        /// The file as configured.
-        path: PathBuf,
         /// Its permission bits.
         mode: u32,
     },
     /// The environment variable is not set.
-    #[error("environment variable {name} is not set")]
-    VariableUnset {
-        /// Its name.
-        name: String,
-    },
+    #[error("the environment variable is not set")]
+    VariableUnset,
     /// systemd passed no credentials to this process.
-    #[error("systemd credential {name} is not there: CREDENTIALS_DIRECTORY is not set")]
-    NoCredentials {
-        /// The credential's name.
-        name: String,
-    },
+    #[error("the systemd credential is not there: CREDENTIALS_DIRECTORY is not set")]
+    NoCredentials,
     /// The command could not be started, or its output could not be read.
-    #[error("secret command {program} could not be run")]
-    CommandNotRun {
-        /// Its first word.
-        program: String,
-        /// What the system said.
-        #[source]
-        cause: io::Error,
-    },
+    #[error("the secret command could not be run")]
+    CommandNotRun(#[source] io::Error),
     /// The command said that it failed.
-    #[error("secret command {program} failed ({status})")]
+    #[error("the secret command failed ({status})")]
     CommandFailed {
-        /// Its first word.
-        program: String,
         /// Exit code or signal.
         status: std::process::ExitStatus,
     },
     /// The command did not end in time and was killed.
-    #[error("secret command {program} did not end within {} s and was killed", deadline.as_secs())]
+    #[error("the secret command did not end within {} s and was killed", deadline.as_secs())]
     CommandTimedOut {
-        /// Its first word.
-        program: String,
         /// How long it was given.
         deadline: Duration,
     },
@@ -294,13 +270,8 @@ pub enum SecretError {
     #[error(transparent)]
     Impossible(#[from] ImpossibleSource),
     /// The place was read, but what it holds is no secret.
-    #[error("{origin} {fault}")]
-    Unusable {
-        /// The source, as it names itself.
-        origin: String,
-        /// What is wrong.
-        fault: TextFault,
-    },
+    #[error("what was read {0}")]
+    Unusable(#[from] TextFault),
 }
 
 /// What makes bytes unfit to be a secret.

@@ -3,106 +3,82 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::chain;
 use crate::config::Config;
 use crate::credentials::{Credential, CredentialError, Credentials};
-use crate::secret::{LoadedSecret, SecretError, Source};
+use crate::secret::{SecretError, Source};
 
 /// How often a credential that could not be loaded is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 
 /// Why the credential of the environment in use could not be loaded; never shows a value.
 #[derive(Debug, thiserror::Error)]
-pub enum CredentialLoadError {
-    /// One source could not be read.
-    #[error("environments.{environment}.{key}: {source}", source = chain(source))]
-    Source {
-        /// The environment in use.
-        environment: &'static str,
-        /// `app_id` or `secret`.
-        key: &'static str,
-        /// What was wrong with it.
-        #[source]
-        source: SecretError,
-    },
-    /// One source is not configured at all.
-    #[error("environments.{environment}.{key} is not configured")]
-    Missing {
-        /// The environment in use.
-        environment: &'static str,
-        /// `app_id` or `secret`.
-        key: &'static str,
-    },
-    /// Both could be read and do not make a credential.
-    #[error("environments.{environment}: {source}")]
-    Pair {
-        /// The environment in use.
-        environment: &'static str,
-        /// What was wrong with them.
-        #[source]
-        source: CredentialError,
-    },
+#[error("{key}")]
+pub(super) struct CredentialFault {
+    /// The key's path, such as `environments.sandbox.app_id`.
+    pub(super) key: String,
+    /// What was wrong with it.
+    #[source]
+    pub(super) cause: CredentialFaultCause,
 }
 
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
+/// What can be wrong with a half of the credential.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CredentialFaultCause {
+    /// No source is configured.
+    #[error("is missing")]
+    Missing,
+    /// The source could not be read, or holds no secret.
+    #[error(transparent)]
+    Source(#[from] SecretError),
+    /// It could be read and cannot be part of a credential.
+    #[error(transparent)]
+    Part(#[from] CredentialError),
 }
 
 /// A credential, and what the operator should know about where it came from.
 #[derive(Debug)]
-pub struct LoadedCredential {
+pub(super) struct LoadedCredential {
     /// The credential.
-    pub credential: Credential,
+    pub(super) credential: Credential,
     /// Sentences for the log.
-    pub warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// Reads the credential of the environment in use; blocks, up to ten seconds for each command.
 ///
 /// # Errors
 /// All that is wrong with either source, at once.
-pub fn load(config: &Config) -> Result<LoadedCredential, Vec<CredentialLoadError>> {
+pub(super) fn load(config: &Config) -> Result<LoadedCredential, Vec<CredentialFault>> {
     let selected = config.selected();
-    let environment = config.environment.as_str();
-    let load =
-        |key, source: &Option<Source>| match source {
-            None => Err(CredentialLoadError::Missing { environment, key }),
-            Some(source) => source.load(config.secret_file_policy()).map_err(|source| {
-                CredentialLoadError::Source {
-                    environment,
-                    key,
-                    source,
-                }
-            }),
-        };
-    match (
+    let fault = |part: &str, cause| CredentialFault {
+        key: format!("environments.{}.{part}", config.environment),
+        cause,
+    };
+    let load = |part, source: &Option<Source>| {
+        let source = source.as_ref().ok_or(CredentialFaultCause::Missing);
+        source
+            .and_then(|source| Ok(source.load(config.secret_file_policy())?))
+            .map_err(|cause| fault(part, cause))
+    };
+    let (app_id, secret) = match (
         load("app_id", &selected.app_id),
         load("secret", &selected.secret),
     ) {
-        (Ok(app_id), Ok(secret)) => pair(environment, app_id, secret).map_err(|error| vec![error]),
-        (app_id, secret) => Err(app_id.err().into_iter().chain(secret.err()).collect()),
-    }
-}
-
-fn pair(
-    environment: &'static str,
-    app_id: LoadedSecret,
-    secret: LoadedSecret,
-) -> Result<LoadedCredential, CredentialLoadError> {
-    let credential = Credential::build(&app_id.secret, &secret.secret).map_err(|source| {
-        CredentialLoadError::Pair {
-            environment,
-            source,
-        }
-    })?;
-    let warnings = app_id.warnings.into_iter().chain(secret.warnings).collect();
+        (Ok(app_id), Ok(secret)) => (app_id, secret),
+        (app_id, secret) => return Err(app_id.err().into_iter().chain(secret.err()).collect()),
+    };
+    let credential = Credential::build(&app_id.secret, &secret.secret)
+        .map_err(|error| vec![fault(error.part(), error.into())])?;
+    let warn = |part, warnings: Vec<String>| {
+        let key = format!("environments.{}.{part}", config.environment);
+        warnings
+            .into_iter()
+            .map(move |warning| format!("{key}: {warning}"))
+    };
+    let warnings = warn("app_id", app_id.warnings)
+        .chain(warn("secret", secret.warnings))
+        .collect();
     Ok(LoadedCredential {
         credential,
         warnings,
@@ -139,11 +115,10 @@ async fn load_once(config: &Arc<Config>, credentials: &Credentials) -> String {
             tracing::info!("the credential is loaded");
             String::new()
         }
-        Ok(Err(faults)) => faults
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("; "),
+        Ok(Err(faults)) => {
+            let faults: Vec<_> = faults.iter().map(|fault| chain(fault)).collect();
+            faults.join("; ")
+        }
         Err(_) => "loading it was broken off".to_owned(),
     }
 }

@@ -100,19 +100,19 @@ impl Demo {
   admin       http://{admin}/readyz
   simulator   {simulator}   (stands in for MODEN, wants the credential)
 
-Check the balance:
+Check the balance (200, Gateway-Outcome: answered):
 
   curl -i -X POST http://{gateway}/pay/inquire/wallet
 
-Create a payment:
+Create a payment (200, Gateway-Outcome: answered):
 
   curl -i http://{gateway}/pay/gateway -H 'Content-Type: application/json' -d '{{"coin":"USDT","currency_code":"VND","amount":150000,"sn":"order-1","notify_url":"https://shop.example/notify","timestamp":1700000000}}'
 
-Be refused by MODEN with a reason (the amount is missing):
+Be refused by MODEN, since the amount is missing (412, Gateway-Outcome: answered):
 
   curl -i http://{gateway}/pay/gateway -H 'Content-Type: application/json' -d '{{"coin":"USDT","currency_code":"VND","sn":"order-2","notify_url":"https://shop.example/notify","timestamp":1700000000}}'
 
-Lose MODEN's reply after it has acted, and see what the gateway can say of it:
+Lose MODEN's reply after it has acted (502, Gateway-Outcome: unknown):
 
   curl -i http://{gateway}/pay/gateway -H 'Simulator-Fault: lost-after-commit' -H 'Content-Type: application/json' -d '{{"coin":"USDT","currency_code":"VND","amount":150000,"sn":"order-3","notify_url":"https://shop.example/notify","timestamp":1700000000}}'
 

@@ -96,8 +96,7 @@ struct ProductionFile {
 impl Default for ProductionFile {
     fn default() -> Self {
         Self {
-            base_url: BaseUrl::parse("https://api.modenpay.io/pay")
-                .expect("the documented base URL is well-formed"),
+            base_url: documented_production(),
             armed: false,
             app_id: None,
             secret: None,
@@ -148,20 +147,32 @@ impl EnvironmentsFile {
     }
 }
 
+/// # Source
+/// MODEN help page "Create payment", 2021-03-23.
+fn documented_production() -> BaseUrl {
+    BaseUrl::parse("https://api.modenpay.io/pay").expect("the documented base URL is well-formed")
+}
+
 /// A mistake here would move real money, or test with it.
 fn check_base_urls(environments: &EnvironmentsConfig, report: &mut Report) {
     let production = &environments.production.base_url;
-    if *production == environments.sandbox.base_url {
+    if environments.sandbox.base_url == documented_production() {
+        report.fault(
+            "environments.sandbox.base_url",
+            "is MODEN's production, where requests move real money; the sandbox is \
+             https://api.modenpay.io/pay/sandbox",
+        );
+    } else if *production == environments.sandbox.base_url {
         report.fault(
             "environments.production.base_url",
             "is the same as environments.sandbox.base_url, so that one of the two is wrong",
         );
     }
-    let last_segment = production.path().rsplit('/').next();
-    if last_segment.is_some_and(|last| last.eq_ignore_ascii_case("sandbox")) {
+    let mut segments = production.path().split('/');
+    if segments.any(|segment| segment.eq_ignore_ascii_case("sandbox")) {
         report.fault(
             "environments.production.base_url",
-            "ends in \"sandbox\", so that it is not production",
+            "has a segment \"sandbox\", so that it is not production",
         );
     }
 }

@@ -45,7 +45,8 @@ impl std::error::Error for ConfigFaults {}
 pub(super) struct Report {
     /// Key path to file, variable or flag, for every key that was given.
     origins: BTreeMap<String, String>,
-    /// Where a key that was not given would be expected: the last file that was read.
+    /// Where a key that was not given would be expected: the last file that was read, or the
+    /// place where there was none.
     usual_origin: String,
     faults: Vec<Fault>,
     warnings: Vec<String>,
@@ -98,6 +99,10 @@ impl Report {
 
     /// Where a key came from, or else the table that it would stand in.
     fn origin(&self, key: &str) -> &str {
+        // A merged table has no origin of its own; it stands where its first key does.
+        if let Some((_, origin)) = self.origins.iter().find(|(known, _)| contains(key, known)) {
+            return origin;
+        }
         let mut key = key;
         loop {
             if let Some(origin) = self.origins.get(key) {

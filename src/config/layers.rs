@@ -39,6 +39,10 @@ pub(super) struct Layers {
     /// The files that were read, in order.
     pub(super) files: Vec<PathBuf>,
     layers: Vec<Layer>,
+    /// Where a key that was not given would be expected.
+    usual_origin: String,
+    /// Whether a file could not be read, so that nobody knows what it holds.
+    has_gap: bool,
 }
 
 /// One file, or all variables, or the flag.
@@ -75,13 +79,22 @@ struct Place {
 
 /// Reads all layers; the environment is found first, since it names files to read.
 pub(super) fn read(options: &LoadOptions, known_keys: &KnownKeys, report: &mut Report) -> Layers {
-    let mut reader = Reader { known_keys, report };
+    let mut reader = Reader {
+        known_keys,
+        report,
+        has_gap: false,
+    };
     let flag = options.environment.as_deref().map(|name| reader.flag(name));
     let variables = reader.variables(&options.variables);
-    let places: Vec<Place> = paths(options)
-        .into_iter()
-        .map(|path| reader.place(path))
-        .collect();
+    let paths = paths(options);
+    let nowhere = match options.embedded_only {
+        true => "no configuration file".to_owned(),
+        false => format!("neither {NEAR_FOLDER} nor {SYSTEM_FOLDER} is there"),
+    };
+    let usual_place = paths
+        .last()
+        .map_or(nowhere, |path| path.display().to_string());
+    let places: Vec<Place> = paths.into_iter().map(|path| reader.place(path)).collect();
 
     let first_files = places.iter().filter_map(|place| place.first.as_ref());
     let environment = flag
@@ -108,8 +121,13 @@ pub(super) fn read(options: &LoadOptions, known_keys: &KnownKeys, report: &mut R
     }
     layers.push(variables);
     layers.extend(flag);
+    let last_file = files
+        .last()
+        .map(|file: &PathBuf| file.display().to_string());
     Layers {
         environment,
+        usual_origin: last_file.unwrap_or(usual_place),
+        has_gap: reader.has_gap,
         files,
         layers,
     }
@@ -125,16 +143,13 @@ impl Layers {
                 .collect_to(&mut root)
                 .expect("a layer only hands out what it holds");
         }
-        let usual_origin = match self.files.last() {
-            Some(file) => file.display().to_string(),
-            None => "no configuration file".into(),
-        };
-        report.know_origins(tree::origins(&root), usual_origin);
-        if self.environment.is_none() {
+        report.know_origins(tree::origins(&root), self.usual_origin.clone());
+        if self.environment.is_none() && !self.has_gap {
             report.fault(
                 "environment",
-                "is missing and has no default: name \"sandbox\" or \"production\" here, in \
-                 MODEN_GATEWAY__ENVIRONMENT or with --environment",
+                "is missing and has no default: write environment = \"sandbox\" or environment = \
+                 \"production\" into the file, set MODEN_GATEWAY__ENVIRONMENT, or give \
+                 --environment",
             );
         }
         Tree::new(root)
@@ -161,6 +176,8 @@ fn paths(options: &LoadOptions) -> Vec<PathBuf> {
 struct Reader<'a> {
     known_keys: &'a KnownKeys,
     report: &'a mut Report,
+    /// Whether a file could not be read.
+    has_gap: bool,
 }
 
 impl Reader<'_> {
@@ -265,6 +282,7 @@ impl Reader<'_> {
                 Some((path, Layer(table)))
             }
             Err(message) => {
+                self.has_gap = true;
                 self.report.fault_in(&origin, "", message);
                 None
             }

@@ -7,12 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Expected;
 use super::base_url::is_unreserved;
 use super::faults::Report;
-
-/// What a route may allow in its paths beyond unreserved characters.
-///
-/// These are RFC 3986's `pchar` without `%`, which encodes, and without `;`, which some servers
-/// cut off.
-const ALLOWED_EXTRA: &str = "!$&'()*+,=:@";
+use crate::domain::PathCharacters;
 
 /// The longest name of a route, in bytes; it is a label of metrics.
 const LONGEST_NAME_BYTES: usize = 64;
@@ -171,20 +166,23 @@ impl RoutePath {
             }
         }
     }
-}
 
-impl RouteConfig {
-    /// Whether no path of `other` gets past this route, as far as paths go.
-    fn hides_paths_of(&self, other: &Self) -> bool {
-        let is_common = |c: char| c == '/' || u8::try_from(c).is_ok_and(is_unreserved);
-        let needed = match &other.path {
-            RoutePath::Literal(path) => path,
-            RoutePath::Prefix(_) => &other.path_extra,
+    /// Whether it would cover `other` if letter case did not count; then every request for
+    /// `other` is refused as ambiguous.
+    fn covers_in_other_case(&self, other: &Self) -> bool {
+        let (ours, theirs) = (self.text(), other.text());
+        let compared = match (self, other) {
+            (Self::Literal(_), Self::Literal(_)) => Some(theirs),
+            (Self::Literal(_), Self::Prefix(_)) => None,
+            (Self::Prefix(_), _) => theirs.get(..ours.len()),
         };
-        self.path.covers(&other.path)
-            && needed
-                .chars()
-                .all(|c| is_common(c) || self.path_extra.contains(c))
+        compared.is_some_and(|theirs| theirs != ours && theirs.eq_ignore_ascii_case(ours))
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::Literal(text) | Self::Prefix(text) => text,
+        }
     }
 }
 
@@ -204,36 +202,35 @@ fn check_against<'a>(
             report.fault(&format!("routes[{index}].path"), message);
         }
     }
+    // An earlier route with a shorter `path_extra` hides, too: the first match decides, and refuses
+    // what it does not allow.
     let is_hidden = |method: &Method| {
         earlier
             .clone()
-            .any(|(_, other)| other.methods.contains(method) && other.hides_paths_of(route))
+            .any(|(_, other)| other.methods.contains(method) && other.path.covers(&route.path))
     };
     if route.methods.iter().all(is_hidden) {
         report.fault(
             &format!("routes[{index}].path"),
-            "is never reached: earlier routes match all of its paths and methods, so move it \
-             before them",
+            "is never reached: earlier routes match all of its paths and methods, and the first \
+             match decides, also about path_extra; order it before them",
         );
     }
 }
 
-/// What is wrong between two literal routes, if anything.
+/// What is wrong between the paths of two routes, if anything.
 fn clash(first: usize, other: &RouteConfig, route: &RouteConfig) -> Option<String> {
-    let (RoutePath::Literal(theirs), RoutePath::Literal(ours)) = (&other.path, &route.path) else {
-        return None;
-    };
-    if theirs == ours {
-        let shares_method = route
-            .methods
-            .iter()
-            .any(|method| other.methods.contains(method));
-        return shares_method
-            .then(|| format!("is the same as routes[{first}].path, with a method in common"));
+    let (theirs, ours) = (&other.path, &route.path);
+    if theirs.covers_in_other_case(ours) || ours.covers_in_other_case(theirs) {
+        return Some(format!(
+            "differs from routes[{first}].path, or from its beginning, in letter case only, which \
+             is ambiguous"
+        ));
     }
-    theirs.eq_ignore_ascii_case(ours).then(|| {
-        format!("differs from routes[{first}].path in letter case only, which is ambiguous")
-    })
+    let is_same_literal = matches!(ours, RoutePath::Literal(_)) && theirs == ours;
+    let shares_method = |method| other.methods.contains(method);
+    (is_same_literal && route.methods.iter().any(shares_method))
+        .then(|| format!("is the same as routes[{first}].path, with a method in common"))
 }
 
 fn parse_name(name: String) -> Result<String, Expected> {
@@ -247,7 +244,7 @@ fn parse_name(name: String) -> Result<String, Expected> {
 }
 
 fn parse_path_extra(extra: String) -> Result<String, Expected> {
-    let is_allowed = extra.chars().all(|c| ALLOWED_EXTRA.contains(c));
+    let is_allowed = extra.chars().all(PathCharacters::permits_extra);
     is_allowed.then_some(extra).ok_or(Expected(
         "some of the characters !$&'()*+,=:@ and no others",
     ))

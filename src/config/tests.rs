@@ -358,8 +358,13 @@ fn refuses_to_guess_the_environment() {
         embedded_only: true,
         ..LoadOptions::default()
     };
-    let message = message(load(&options), "environment");
-    assert!(message.contains("no default"), "{message}");
+    let fault = load(&options).expect_err("no environment").to_string();
+    assert_eq!(
+        fault,
+        "no configuration file: environment: is missing and has no default: write environment = \
+         \"sandbox\" or environment = \"production\" into the file, set \
+         MODEN_GATEWAY__ENVIRONMENT, or give --environment"
+    );
 
     let options = LoadOptions {
         environment: Some("prod".into()),
@@ -441,19 +446,27 @@ fn refuses_production_unless_it_is_armed() {
 #[test]
 fn refuses_environments_that_can_be_mistaken_for_each_other() {
     for (sandbox, production) in [
-        ("https://api.modenpay.io/pay", "https://api.modenpay.io/pay"),
-        (
-            "https://API.modenpay.io:443/pay/",
-            "https://api.modenpay.io/pay",
-        ),
+        ("https://a.example/pay", "https://a.example/pay"),
+        ("https://A.example:443/pay/", "https://a.example/pay"),
         ("https://a.example/pay", "https://b.example/pay/SandBox"),
         ("https://a.example/pay", "https://b.example/sandbox/"),
+        ("https://a.example/pay", "https://b.example/pay/sandbox/v2"),
     ] {
         let text = format!(
             "[environments.production]\nbase_url = \"{production}\"\n{CREDENTIAL}\n\
              base_url = \"{sandbox}\""
         );
         message(load_text(&text), "environments.production.base_url");
+    }
+}
+
+#[test]
+fn refuses_a_sandbox_that_is_production_whatever_production_is_said_to_be() {
+    let sandbox = "base_url = \"https://API.modenpay.io:443/pay/\"";
+    for production in ["", "base_url = \"https://egress.example/pay\""] {
+        let text = format!("[environments.production]\n{production}\n{CREDENTIAL}\n{sandbox}");
+        let message = message(load_text(&text), "environments.sandbox.base_url");
+        assert!(message.contains("real money"), "{message}");
     }
 }
 
@@ -613,6 +626,30 @@ fn tells_the_file_that_a_fault_stands_in() {
 }
 
 #[test]
+fn tells_the_file_of_a_source_and_not_the_last_one_of_all() {
+    let credential = "app_id = { env = \"APP_ID\" }\nsecret = { file = \"no-path\" }";
+    let folder = folder(&[
+        (
+            "base.toml",
+            &format!("[environments.sandbox]\n{credential}"),
+        ),
+        (
+            "sandbox.toml",
+            "[environments.sandbox]\n[log]\nlevel = \"debug\"",
+        ),
+    ]);
+    let faults = load(&LoadOptions {
+        paths: vec![folder.path().into()],
+        environment: Some("sandbox".into()),
+        ..LoadOptions::default()
+    });
+    let faults = faults.expect_err("no path").0;
+    let base = folder.path().join("base.toml").display().to_string();
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(faults[0].origin, base, "{faults:?}");
+}
+
+#[test]
 fn wants_one_of_the_two_files_of_a_folder() {
     let with = |files: &[(&str, &str)]| {
         let folder = folder(files);
@@ -661,12 +698,13 @@ fn tells_a_missing_file_and_one_that_is_no_text() {
     let folder = folder(&[]);
     fs::write(folder.path().join("binary.toml"), [0xff, 0xfe]).expect("a file can be written");
     for name in ["missing.toml", "binary.toml"] {
+        // The environment may be named in the very file, so that its absence is no fault.
         let faults = load(&LoadOptions {
             paths: vec![folder.path().join(name)],
-            environment: Some("sandbox".into()),
             ..LoadOptions::default()
         })
         .expect_err("unreadable");
+        assert_eq!(faults.0.len(), 1, "{faults}");
         assert!(faults.to_string().contains("could not be read"), "{faults}");
     }
 }

@@ -26,6 +26,16 @@ pub enum CredentialError {
     ColonInAppId,
 }
 
+impl CredentialError {
+    /// Which of the two is at fault: `app_id` or `secret`.
+    pub fn part(&self) -> &'static str {
+        match self {
+            Self::NotText(part) | Self::Empty(part) | Self::ControlCharacter(part) => part,
+            Self::ColonInAppId => "app_id",
+        }
+    }
+}
+
 /// Builds `Basic base64(app_id ":" secret)`, marked sensitive, in memory that is wiped on drop.
 ///
 /// # Errors

@@ -35,17 +35,25 @@ static HOP_BY_HOP: [HeaderName; 7] = [
 /// Further fields of a request that end here.
 ///
 /// `Host` and `Content-Length` are set anew from the environment and the body, `Authorization` from
-/// the credential. `Expect` has been answered by the time a request is sent.
+/// the credential. `Expect` has been answered by the time a request is sent. Some web frameworks
+/// take the path or the method from the last five instead of the request line; MODEN must read the
+/// ones that we have matched.
 ///
 /// # Source
-/// RFC 9110, 7.2, 8.6, 10.1.1 and 11.7.2; RFC 7540, 3.2.1 (`HTTP2-Settings`).
-static NOT_FORWARDED: [HeaderName; 6] = [
+/// RFC 9110, 7.2, 8.6, 10.1.1 and 11.7.2; RFC 7540, 3.2.1 (`HTTP2-Settings`); CVE-2018-14773
+/// (`X-Original-URL`, `X-Rewrite-URL`).
+static NOT_FORWARDED: [HeaderName; 11] = [
     HeaderName::from_static("http2-settings"),
     header::PROXY_AUTHORIZATION,
     header::AUTHORIZATION,
     header::EXPECT,
     header::HOST,
     header::CONTENT_LENGTH,
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
 ];
 
 /// Fields that are set or forwarded, and beside which no twin may pass.

@@ -40,14 +40,8 @@ pub(super) fn load(
     deadline: Duration,
 ) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let program = program(arguments).ok_or(ImpossibleSource("a program and its arguments"))?;
-    let not_run = |cause| SecretError::CommandNotRun {
-        program: program.into(),
-        cause,
-    };
-    let timed_out = || SecretError::CommandTimedOut {
-        program: program.into(),
-        deadline,
-    };
+    let not_run = SecretError::CommandNotRun;
+    let timed_out = || SecretError::CommandTimedOut { deadline };
     let ends_by = Instant::now() + deadline;
 
     let mut running = Running {
@@ -74,10 +68,7 @@ pub(super) fn load(
         .map_err(not_run)?
         .ok_or_else(timed_out)?;
     if !status.success() {
-        return Err(SecretError::CommandFailed {
-            program: program.into(),
-            status,
-        });
+        return Err(SecretError::CommandFailed { status });
     }
     Ok(output)
 }

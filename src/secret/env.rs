@@ -12,7 +12,7 @@ use super::SecretError;
 /// # Errors
 /// When it is not set.
 pub(super) fn load(name: &str) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    let value = variable(name).ok_or_else(|| SecretError::VariableUnset { name: name.into() })?;
+    let value = variable(name).ok_or(SecretError::VariableUnset)?;
     Ok(Zeroizing::new(value.into_vec()))
 }
 

@@ -1,7 +1,7 @@
 //! A secret from a file: Docker and Kubernetes mounts, or a file of the operator's.
 
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -20,16 +20,14 @@ pub(super) fn load(
 ) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let (file, metadata) = open(path)?;
     if is_readable_by_others(&metadata) {
-        let refusal = SecretError::ReadableByOthers {
-            path: path.into(),
-            mode: metadata.mode() & 0o7777,
-        };
+        let mode = metadata.mode() & 0o7777;
+        let refusal = SecretError::ReadableByOthers { mode };
         match policy {
             FilePolicy::Refuse => return Err(refusal),
             FilePolicy::Warn => warnings.push(refusal.to_string()),
         }
     }
-    read(path, file)
+    read(file)
 }
 
 /// Reads the file and leaves the judgement of its permissions to whoever put it there.
@@ -38,39 +36,32 @@ pub(super) fn load(
 /// When it cannot be read, or is no regular file.
 pub(super) fn load_trusted(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let (file, _) = open(path)?;
-    read(path, file)
+    read(file)
 }
 
 /// Opens a regular file; anything else is refused before it is opened, since opening a pipe
 /// waits for its other end.
 fn open(path: &Path) -> Result<(File, Metadata), SecretError> {
-    let unreadable = |cause| unreadable(path, cause);
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(SecretError::NotAFile { path: path.into() });
-    }
-    let file = File::open(path).map_err(unreadable)?;
-    // Asked again of the open file: the path may have been swapped in between.
-    let metadata = file.metadata().map_err(unreadable)?;
+    let metadata = fs::metadata(path).map_err(SecretError::FileUnreadable)?;
     if !metadata.is_file() {
-        return Err(SecretError::NotAFile { path: path.into() });
+        return Err(SecretError::NotAFile);
+    }
+    let file = File::open(path).map_err(SecretError::FileUnreadable)?;
+    // Asked again of the open file: the path may have been swapped in between.
+    let metadata = file.metadata().map_err(SecretError::FileUnreadable)?;
+    if !metadata.is_file() {
+        return Err(SecretError::NotAFile);
     }
     Ok((file, metadata))
 }
 
 /// Reads into one buffer of full size: a growing one would leave copies behind that nobody wipes.
-fn read(path: &Path, file: File) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+fn read(file: File) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(READ_LIMIT_BYTES));
     file.take(READ_LIMIT_BYTES as u64 - 1)
         .read_to_end(&mut bytes)
-        .map_err(|cause| unreadable(path, cause))?;
+        .map_err(SecretError::FileUnreadable)?;
     Ok(bytes)
-}
-
-fn unreadable(path: &Path, cause: io::Error) -> SecretError {
-    SecretError::FileUnreadable {
-        path: path.into(),
-        cause,
-    }
 }
 
 /// Whether accounts that do not share a group with this process can read the file.

@@ -17,8 +17,7 @@ use super::{ImpossibleSource, SecretError, env, file};
 /// # Errors
 /// When no credentials were passed, or not this one.
 pub(super) fn load(name: &str) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    let folder = env::variable("CREDENTIALS_DIRECTORY")
-        .ok_or_else(|| SecretError::NoCredentials { name: name.into() })?;
+    let folder = env::variable("CREDENTIALS_DIRECTORY").ok_or(SecretError::NoCredentials)?;
     load_from(Path::new(&folder), name)
 }
 

@@ -60,13 +60,7 @@ fn accepts_the_longest_secret_with_its_newline_and_not_one_byte_more() {
     for text in [too_long.clone(), too_long.clone() + "\r\n", too_long + "yz"] {
         let source = write(folder.path(), "too-long", text.as_bytes(), 0o600);
         let error = load(&source).expect_err("too long");
-        assert!(matches!(
-            error,
-            SecretError::Unusable {
-                fault: TextFault::TooLong,
-                ..
-            }
-        ));
+        assert!(matches!(error, SecretError::Unusable(TextFault::TooLong)));
     }
 }
 
@@ -113,7 +107,7 @@ fn warns_of_a_readable_file_in_the_sandbox_and_refuses_it_in_production() {
     let error = source.load(FilePolicy::Refuse).expect_err("refused");
     assert!(matches!(
         error,
-        SecretError::ReadableByOthers { mode: 0o644, .. }
+        SecretError::ReadableByOthers { mode: 0o644 }
     ));
     assert!(!format!("{error} {error:?}").contains(MARKER));
 }
@@ -137,17 +131,24 @@ fn refuses_folders_pipes_and_devices_without_waiting_for_them() {
     );
     for path in [folder.path().to_owned(), pipe, "/dev/zero".into()] {
         let error = load(&Source::File(path)).expect_err("no file");
-        assert!(matches!(error, SecretError::NotAFile { .. }), "{error}");
+        assert!(matches!(error, SecretError::NotAFile), "{error}");
     }
 }
 
 #[test]
-fn says_which_file_is_missing() {
-    let error = load(&Source::File("/nonexistent/moden".into())).expect_err("missing");
-    assert_eq!(
-        error.to_string(),
-        "secret file /nonexistent/moden could not be read"
-    );
+fn tells_no_place_since_the_secret_may_stand_there_by_mistake() {
+    let places = [
+        Source::File(format!("/{MARKER}").into()),
+        Source::Env("MARKER".into()),
+        Source::Credential(MARKER.into()),
+        Source::Command(vec![MARKER.into()]),
+        Source::Command(vec!["false".into(), MARKER.into()]),
+    ];
+    for place in places {
+        let error = load(&place).expect_err("nothing is there");
+        let text = format!("{error} {error:?}");
+        assert!(!text.to_uppercase().contains("MARKER"), "{text}");
+    }
 }
 
 #[test]
@@ -157,7 +158,7 @@ fn reads_an_environment_variable_verbatim() {
     assert_eq!(secret, Secret::new("moden-gateway"));
 
     let error = load(&Source::Env("MODEN_TEST_NEVER_SET".into())).expect_err("unset");
-    assert!(matches!(error, SecretError::VariableUnset { .. }));
+    assert!(matches!(error, SecretError::VariableUnset));
 }
 
 #[test]
@@ -199,10 +200,7 @@ fn refuses_a_command_that_fails_and_tells_nothing_of_its_output() {
 #[test]
 fn refuses_a_command_that_is_not_there() {
     let error = load(&Source::Command(vec!["/nonexistent/vault".into()])).expect_err("missing");
-    assert_eq!(
-        error.to_string(),
-        "secret command /nonexistent/vault could not be run"
-    );
+    assert_eq!(error.to_string(), "the secret command could not be run");
 }
 
 #[test]
@@ -259,11 +257,7 @@ fn stops_reading_a_command_that_writes_without_end() {
     assert!(
         matches!(
             error,
-            SecretError::CommandFailed { .. }
-                | SecretError::Unusable {
-                    fault: TextFault::TooLong,
-                    ..
-                }
+            SecretError::CommandFailed { .. } | SecretError::Unusable(TextFault::TooLong)
         ),
         "{error}"
     );
@@ -274,6 +268,7 @@ fn judges_a_place_by_its_name_without_showing_it() {
     let possible = [
         Source::File("/run/secrets/moden".into()),
         Source::File("./moden".into()),
+        Source::File("../secrets/moden".into()),
         Source::Env("MODEN_SECRET_2".into()),
         Source::Credential("moden-secret".into()),
         Source::Command(vec!["/usr/bin/vault".into(), "read".into()]),
@@ -284,6 +279,7 @@ fn judges_a_place_by_its_name_without_showing_it() {
     }
     let impossible = [
         Source::File(MARKER.into()),
+        Source::File(format!("{MARKER}/{MARKER}==").into()),
         Source::Env(MARKER.into()),
         Source::Env(String::new()),
         Source::Env("2ND".into()),

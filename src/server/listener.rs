@@ -47,15 +47,6 @@ pub struct ConnectionInfo {
     pub listener: Arc<ListenerInfo>,
 }
 
-/// A listener could not be bound.
-#[derive(Debug, thiserror::Error)]
-#[error("listener {address} could not be bound")]
-pub struct BindError {
-    address: String,
-    #[source]
-    source: io::Error,
-}
-
 /// A socket that accepts connections for all cores.
 #[derive(Debug)]
 pub struct Listener {
@@ -92,11 +83,8 @@ impl Listener {
     ///
     /// # Errors
     /// When the address is taken or not allowed.
-    pub fn bind(config: &ListenerConfig) -> Result<Self, BindError> {
-        let (socket, address) = Socket::open(&config.address).map_err(|source| BindError {
-            address: config.address.to_string(),
-            source,
-        })?;
+    pub fn bind(config: &ListenerConfig) -> io::Result<Self> {
+        let (socket, address) = Socket::open(&config.address)?;
         let info = ListenerInfo {
             name: address.to_string(),
             header_timeout: config.header_timeout,

@@ -49,20 +49,32 @@ pub(super) struct UpstreamLimits {
 #[derive(Debug, thiserror::Error)]
 pub enum OriginError {
     /// `upstream.ca_file` cannot be read or holds no certificate.
-    #[error("upstream.ca_file cannot be used: {0}")]
+    #[error("the file cannot be used: {0}")]
     CaFile(String),
     /// `upstream.roots = "platform"` found nothing to trust.
-    #[error("upstream.roots = \"platform\" found no certificate authority on this system: {0}")]
+    #[error("\"platform\" found no certificate authority on this system: {0}")]
     NoPlatformRoots(String),
     /// The TLS library refused the settings.
-    #[error("TLS towards the upstream could not be set up: {0}")]
+    #[error("TLS could not be set up")]
     Tls(#[from] rustls::Error),
     /// The host of `base_url` or `upstream.proxy` cannot be written as a URI.
-    #[error("{key} has a host that cannot be connected to")]
+    #[error("has a host that cannot be connected to")]
     Host {
         /// The configuration key.
         key: &'static str,
     },
+}
+
+impl OriginError {
+    /// The configuration key whose value is at fault.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::CaFile(_) => "upstream.ca_file",
+            Self::NoPlatformRoots(_) => "upstream.roots",
+            Self::Tls(_) => "upstream",
+            Self::Host { key } => key,
+        }
+    }
 }
 
 impl Origin {
@@ -152,17 +164,16 @@ fn trusted_roots(config: &UpstreamConfig) -> Result<RootCertStore, OriginError> 
         }
     }
     if let Some(path) = &config.ca_file {
-        let fault = |cause: String| OriginError::CaFile(format!("{}: {cause}", path.display()));
         let certificates = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| fault(error.to_string()))?;
+            .map_err(|error| OriginError::CaFile(error.to_string()))?;
         if certificates.is_empty() {
-            return Err(fault("it holds no certificate".to_owned()));
+            return Err(OriginError::CaFile("it holds no certificate".to_owned()));
         }
         for certificate in certificates {
             roots
                 .add(certificate)
-                .map_err(|error| fault(error.to_string()))?;
+                .map_err(|error| OriginError::CaFile(error.to_string()))?;
         }
     }
     Ok(roots)

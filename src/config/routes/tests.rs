@@ -164,6 +164,28 @@ fn refuses_routes_that_are_in_each_others_way() {
             route("a", "/pay/*", &["POST"], ":"),
             route("b", "/pay/*", &["POST"], ":"),
         ),
+        // hidden although more characters are allowed: the first match refuses their paths
+        (
+            route("a", "/pay/*", &["POST"], ""),
+            route("b", "/pay/*", &["POST"], ":"),
+        ),
+        (
+            route("a", "/pay/*", &["POST"], ""),
+            route("b", "/pay/a:b", &["POST"], ":"),
+        ),
+        // nearly the same beginning
+        (
+            route("a", "/pay/A/*", &["GET"], ""),
+            route("b", "/pay/a/b", &["POST"], ""),
+        ),
+        (
+            route("a", "/pay/a/b", &["GET"], ""),
+            route("b", "/pay/A/*", &["POST"], ""),
+        ),
+        (
+            route("a", "/pay/a/*", &["GET"], ""),
+            route("b", "/pay/A/b/*", &["POST"], ""),
+        ),
     ];
     for (first, second) in cases {
         assert_eq!(faults(vec![first, second]), ["routes[1].path"]);
@@ -205,12 +227,16 @@ fn accepts_routes_that_share_only_a_part() {
             route("b", "/pay/a", &["GET", "POST"], ""),
         ),
         (
-            route("a", "/pay/*", &["POST"], ""),
-            route("b", "/pay/*", &["POST"], ":"),
+            route("a", "/pay/*", &["POST"], ":"),
+            route("b", "/pay/*", &["GET"], ""),
         ),
         (
-            route("a", "/pay/*", &["POST"], ""),
-            route("b", "/pay/a:b", &["POST"], ":"),
+            route("a", "/pay/a:b", &["POST"], ":"),
+            route("b", "/pay/*", &["POST"], ""),
+        ),
+        (
+            route("a", "/pay/A/*", &["POST"], ""),
+            route("b", "/pay/a", &["POST"], ""),
         ),
     ];
     for (first, second) in cases {

@@ -1,0 +1,3 @@
+//! What the gateway promises, one module for each promise of the design; each test is a sentence.
+
+mod config_files;
