@@ -68,9 +68,7 @@ fn no_client_can_have_our_credential_removed() {
     assert_exactly_ours("Connection: authorization\r\n");
     assert_exactly_ours("Connection: close, Authorization\r\n");
     assert_exactly_ours("Connection: keep-alive\r\nconnection: AUTHORIZATION\r\n");
-    assert_exactly_ours(
-        "Connection: authorization\r\nAuthorization: Basic of-the-client\r\n",
-    );
+    assert_exactly_ours("Connection: authorization\r\nAuthorization: Basic of-the-client\r\n");
 }
 
 #[test]
@@ -125,7 +123,9 @@ fn forwards_nothing_without_a_credential_and_begins_as_soon_as_there_is_one() {
 fn a_rejected_credential_is_ours_to_mend_and_not_the_clients_to_see() {
     let simulator = TestSimulator::start();
     let gateway = TestGateway::before(&simulator);
-    simulator.control().set_fault(Fault::Unauthorized, Times::Next(1));
+    simulator
+        .control()
+        .set_fault(Fault::Unauthorized, Times::Next(1));
 
     let answer = gateway.exchange(payment("order-1"));
     assert_eq!(answer.status(), 502);
@@ -137,7 +137,10 @@ fn a_rejected_credential_is_ours_to_mend_and_not_the_clients_to_see() {
     );
     assert!(answer.all("www-authenticate").is_empty());
     let text = String::from_utf8_lossy(&answer.body);
-    assert!(!text.contains("the credential is missing or wrong"), "{text}");
+    assert!(
+        !text.contains("the credential is missing or wrong"),
+        "{text}"
+    );
 
     let log = gateway.stop();
     assert_eq!(log[0]["outcome"], "answered");

@@ -4,8 +4,8 @@ use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::wire::{self, Cut, Message};
 use super::PATIENCE;
+use super::wire::{self, Cut, Message};
 
 /// One connection to the gateway.
 #[derive(Debug)]
@@ -117,10 +117,7 @@ pub(crate) fn payment(sn: &str) -> Vec<u8> {
         "coin": "USDT", "currency_code": "VND", "amount": 150_000, "sn": sn,
         "notify_url": "https://shop.example/notify", "timestamp": 1_700_000_000,
     });
-    let fields = [
-        ("Content-Type", "application/json"),
-        ("X-Request-Id", sn),
-    ];
+    let fields = [("Content-Type", "application/json"), ("X-Request-Id", sn)];
     post("/pay/gateway", &fields, &body.to_string())
 }
 
