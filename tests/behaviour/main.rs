@@ -3,7 +3,13 @@
 //! The real application runs in this process, on real sockets, in front of the built-in simulator
 //! or of scripted ones, and is only looked at from outside. Start reading at [`support`].
 
+mod access_log;
+mod drains;
 mod environment_firewall;
+mod header_hygiene;
 mod injects_credential;
+mod never_doubles_a_payment;
 mod outcome;
+mod streams;
 mod support;
+mod tls;
