@@ -199,7 +199,8 @@ impl Conversation {
             .expect("a TCP socket");
     }
 
-    fn socket(&self) -> &TcpStream {
+    /// The socket itself, for a script that speaks no HTTP from here on.
+    pub(crate) fn socket(&self) -> &TcpStream {
         &self.stream.get_ref().0
     }
 }
@@ -223,6 +224,11 @@ impl ClosedPort {
             address: socket.local_addr().expect("it is bound"),
             _socket: socket,
         }
+    }
+
+    /// Where nobody listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// The base URL of a sandbox that nobody serves.
