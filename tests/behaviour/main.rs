@@ -9,6 +9,7 @@ mod environment_firewall;
 mod header_hygiene;
 mod injects_credential;
 mod never_doubles_a_payment;
+mod never_leaks;
 mod outcome;
 mod streams;
 mod support;

@@ -8,6 +8,7 @@
 //! Everything here blocks and uses plain threads, so that a test reads from top to bottom and
 //! nothing of it shares a runtime with what it tests.
 
+mod capture;
 mod client;
 mod gateway;
 mod simulator;
@@ -18,7 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-pub(crate) use client::{Client, exchange, payment, post};
+pub(crate) use capture::captured_log;
+pub(crate) use client::{Client, payment, post};
 pub(crate) use gateway::{GatewayBuilder, TestGateway, write_private};
 pub(crate) use simulator::TestSimulator;
 pub(crate) use upstream::{ClosedPort, Conversation, ScriptedUpstream};

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
+use super::capture;
 use super::client::{self, Client};
 use super::{APP_ID, Message, SECRET, ScriptedUpstream, TestSimulator, eventually};
 
@@ -231,6 +232,7 @@ impl GatewayBuilder {
 
     /// Starts it and waits until its readiness is this word.
     pub(crate) fn start_until(self, readiness: &str) -> TestGateway {
+        capture::begin();
         let folder = TempDir::with_prefix("moden-gateway-test-").expect("a temporary folder");
         let options = LoadOptions {
             paths: vec![self.write_files(&folder)],
