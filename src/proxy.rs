@@ -202,6 +202,9 @@ async fn admit(
 
 /// What can be refused by the head alone, before anything is looked up.
 fn check_head(head: &request::Parts, snapshot: &Snapshot) -> Result<(), ProxyError> {
+    if !headers::names_one_host(&head.headers, head.version) {
+        return Err(ProxyError::HostInvalid);
+    }
     if head.method == Method::CONNECT {
         return Err(ProxyError::MethodNotAllowed {
             allow: snapshot.routes.all_methods().clone(),

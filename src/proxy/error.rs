@@ -12,6 +12,9 @@ use crate::upstream::UpstreamError;
 /// A request that ends with an answer of the gateway's own; `reply.rs` gives each its face.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProxyError {
+    /// `Host` is missing, there twice, or no host.
+    #[error("the request names no host, several, or an invalid one")]
+    HostInvalid,
     /// The target could be read in more than one way, or the query cannot be sent as it is.
     #[error("the path could be read in more than one way")]
     PathAmbiguous,
@@ -56,7 +59,8 @@ impl ProxyError {
         match self {
             Self::Upstream(error) => error.outcome,
             Self::CredentialRejected => Outcome::Answered,
-            Self::PathAmbiguous
+            Self::HostInvalid
+            | Self::PathAmbiguous
             | Self::UriTooLong
             | Self::EnvironmentMismatch
             | Self::RouteNotFound

@@ -196,6 +196,31 @@ pub fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
     ((1..=128).contains(&id.len()) && id.iter().all(fits)).then_some(line)
 }
 
+/// Whether the request names exactly one host, as HTTP/1.1 demands; HTTP/1.0 may name none.
+///
+/// What it names is not looked at: the gateway serves under every name and sends its own.
+///
+/// # Source
+/// RFC 9112, 3.2; RFC 9110, 7.2.
+pub fn names_one_host(headers: &HeaderMap, received: Version) -> bool {
+    let mut lines = headers.get_all(header::HOST).iter();
+    match (lines.next(), lines.next()) {
+        (Some(host), None) => is_host(host.as_bytes()),
+        (None, _) => received < Version::HTTP_11,
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Whether every byte can stand in a host or its port; an empty value names no host, validly.
+///
+/// # Source
+/// RFC 3986, 3.2.2: `uri-host`, without user information.
+fn is_host(value: &[u8]) -> bool {
+    value
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(byte))
+}
+
 /// Removes every field that a `Connection` line names, then `Connection`.
 ///
 /// What is not a field name (`close`, a quoted string, bytes beyond ASCII) removes nothing.

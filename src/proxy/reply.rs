@@ -215,6 +215,13 @@ impl Face {
 
 fn face(error: &ProxyError) -> Face {
     match error {
+        ProxyError::HostInvalid => Face::client(
+            "request-malformed",
+            StatusCode::BAD_REQUEST,
+            proxy_status!("http_request_error"),
+            "Malformed request",
+            "a request names exactly one valid Host",
+        ),
         ProxyError::PathAmbiguous => Face::client(
             "path-ambiguous",
             StatusCode::BAD_REQUEST,

@@ -231,11 +231,25 @@ pub(super) fn failure_of(error: &hyper::Error, body: Option<&StreamProgress>) ->
     if let Some(fault) = body.and_then(StreamProgress::fault) {
         return Failure::RequestBody(fault);
     }
-    if error.is_parse() {
+    if error.is_parse() || is_misframed(error) {
         Failure::Invalid
     } else {
         Failure::Reset
     }
+}
+
+/// Whether the body's framing was broken; hyper tells it by an I/O error of its own making, of a
+/// kind that no socket reports.
+fn is_misframed(error: &hyper::Error) -> bool {
+    std::error::Error::source(error)
+        .and_then(|cause| cause.downcast_ref::<io::Error>())
+        .is_some_and(|cause| {
+            let kind = cause.kind();
+            matches!(
+                kind,
+                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput
+            )
+        })
 }
 
 /// A stream, above TLS, that tells its [`Meter`] of every write before it is made.

@@ -1,3 +1,17 @@
 //! What the gateway promises, one module for each promise of the design; each test is a sentence.
+//!
+//! The real application runs in this process, on real sockets, in front of the built-in simulator
+//! or of scripted ones, and is only looked at from outside. Start reading at [`support`].
 
+mod access_log;
 mod config_files;
+mod drains;
+mod environment_firewall;
+mod header_hygiene;
+mod injects_credential;
+mod never_doubles_a_payment;
+mod never_leaks;
+mod outcome;
+mod streams;
+mod support;
+mod tls;
