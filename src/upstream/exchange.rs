@@ -299,3 +299,38 @@ impl<T: Write + Unpin> Write for Metered<T> {
         Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::TcpListener;
+
+    use hyper_util::rt::TokioIo;
+
+    use super::*;
+
+    /// A connection whose driver has had no chance to look since, and its peer.
+    async fn connection() -> (Connection, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let socket = tokio::net::TcpStream::connect(address).await;
+        let socket = socket.expect("it listens");
+        let (peer, _) = listener.accept().expect("it is connected");
+        let probe = rustix::io::dup(&socket).expect("a second handle");
+        let connection = Connection::start(TokioIo::new(socket), Some(probe)).await;
+        tokio::task::yield_now().await;
+        (connection.expect("hyper starts"), peer)
+    }
+
+    #[tokio::test]
+    async fn sees_what_the_peer_did_before_hyper_does() {
+        let (connection, peer) = connection().await;
+        assert!(connection.is_quiet());
+        drop(peer);
+        assert!(connection.is_ready() && !connection.is_quiet(), "closed");
+
+        let (connection, mut peer) = self::connection().await;
+        peer.write_all(b"x").expect("it is open");
+        assert!(connection.is_ready() && !connection.is_quiet(), "unasked");
+    }
+}

@@ -262,20 +262,33 @@ fn clients_that_half_close_after_sending_get_their_answer() {
 }
 
 #[test]
-fn a_client_that_leaves_while_moden_thinks_has_paid_and_the_drain_waits_for_it() {
+fn clients_that_leave_while_moden_thinks_have_paid_and_the_drain_waits_for_them() {
+    const CLIENTS: usize = 64;
+    let _alone = alone();
     let simulator = TestSimulator::start();
     let control = simulator.control();
-    control.set_fault(Fault::Delay(Duration::from_millis(500)), Times::Always);
+    control.set_fault(Fault::Delay(Duration::from_secs(1)), Times::Always);
     let gateway = TestGateway::before(&simulator);
-    let mut client = gateway.connect();
-    client.write(payment("order-1"));
-    eventually("the commit", || {
-        (control.committed_total() == 1).then_some(())
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| gateway.connect()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.write(payment(&format!("order-{number}")));
+    }
+    eventually("the commits", || {
+        (control.request_count() == CLIENTS as u64).then_some(())
     });
-    drop(client);
+    for (number, client) in clients.into_iter().enumerate() {
+        if number.is_multiple_of(2) {
+            client.reset();
+        } else {
+            drop(client);
+        }
+    }
     let lines = gateway.stop();
-    assert_eq!(lines.len(), 1);
-    assert_eq!(lines[0]["outcome"], "answered");
+    assert_eq!(lines.len(), CLIENTS);
+    for line in &lines {
+        assert_eq!(line["outcome"], "answered", "{line}");
+    }
+    assert_each_committed_once(&control, CLIENTS);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::support::{ScriptedUpstream, TestGateway, TestSimulator, alone, payment};
+use crate::support::{ScriptedUpstream, TestGateway, TestSimulator, alone, eventually, payment};
 
 const MIB: usize = 1 << 20;
 
@@ -283,19 +283,32 @@ fn a_long_body_whose_client_vanishes_is_cut_and_unknown() {
         );
     });
     let gateway = TestGateway::builder().scripted(&upstream).start();
-    for request in [
-        [head(MIB), content(MIB / 2)].concat(),
-        [
-            CHUNKED_HEAD.to_vec(),
-            b"80000\r\n".to_vec(),
-            content(MIB / 4),
-        ]
-        .concat(),
+    for (connections, start) in [
+        (2, [head(MIB), content(MIB / 2)].concat()),
+        (
+            4,
+            [
+                CHUNKED_HEAD.to_vec(),
+                b"80000\r\n".to_vec(),
+                content(MIB / 4),
+            ]
+            .concat(),
+        ),
     ] {
-        gateway.connect().write(request);
+        let mut in_order = gateway.connect();
+        in_order.write(&start);
+        drop(in_order);
+        let mut by_reset = gateway.connect();
+        by_reset.write(&start);
+        eventually("the start of the body at the upstream", || {
+            (upstream.connection_count() == connections).then_some(())
+        });
+        by_reset.reset();
     }
-    for line in gateway.await_log_lines(2) {
+    for line in gateway.await_log_lines(4) {
         assert_eq!(line["outcome"], "unknown", "{line}");
+        // Not "internal": the exchange was brought to its end without its client.
+        assert_eq!(line["code"], "request-malformed", "{line}");
     }
 }
 

@@ -89,6 +89,11 @@ impl Client {
         rest
     }
 
+    /// Leaves with a TCP reset.
+    pub(crate) fn reset(self) {
+        super::upstream::reset_on_close(self.stream.get_ref());
+    }
+
     /// Says that nothing more will be sent, and goes on listening.
     pub(crate) fn half_close(&mut self) {
         let stream = self.stream.get_ref();

@@ -195,8 +195,7 @@ impl Conversation {
 
     /// Ends the connection with a TCP reset.
     pub(crate) fn reset(self) {
-        rustix::net::sockopt::set_socket_linger(self.socket(), Some(Duration::ZERO))
-            .expect("a TCP socket");
+        reset_on_close(self.socket());
     }
 
     /// The socket itself, for a script that speaks no HTTP from here on.
@@ -235,6 +234,11 @@ impl ClosedPort {
     pub(crate) fn base_url(&self) -> String {
         format!("http://{}/pay/sandbox", self.address)
     }
+}
+
+/// Makes the close of the last handle a TCP reset.
+pub(super) fn reset_on_close(socket: &TcpStream) {
+    rustix::net::sockopt::set_socket_linger(socket, Some(Duration::ZERO)).expect("a TCP socket");
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
