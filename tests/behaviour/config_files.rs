@@ -12,9 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value as Json;
 use tempfile::TempDir;
 
-use program::{curl, sh, start, start_in};
-
-mod program;
+use crate::support::program::{curl, running_configuration, sh, start, start_in};
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config");
 
@@ -287,6 +285,32 @@ fn ends_for_its_configuration_when_a_certificate_file_cannot_be_used() {
 }
 
 #[test]
+fn refuses_a_proxy_in_front_of_an_upstream_that_has_no_tls() {
+    let base_urls = [
+        "http://127.0.0.1:4242/pay/sandbox",
+        "http://[::1]:4242/pay/sandbox",
+        "http://localhost:4242/pay/sandbox",
+    ];
+    for base_url in base_urls {
+        let text = running_configuration(base_url);
+        let text = format!("{text}[upstream]\nproxy = \"http://egress.marker:3128\"\n");
+        let folder = folder(&[("gateway.toml", &text)]);
+        for command in ["check", "run"] {
+            let arguments = [command, "--config", "gateway.toml"];
+            let ended = start_in(folder.path(), &arguments, &[]).end();
+            let stderr = ended.stderr;
+            assert_eq!((ended.code, ended.stdout.as_str()), (78, ""), "{stderr}");
+            let is_named = stderr.starts_with("gateway.toml: upstream.proxy: ");
+            assert!(is_named && stderr.lines().count() == 1, "{stderr}");
+            assert!(
+                !stderr.contains("marker") && !stderr.contains("4242"),
+                "{stderr}"
+            );
+        }
+    }
+}
+
+#[test]
 fn runs_with_secrets_from_commands_logs_json_and_ends_well_by_sigterm() {
     let mut simulator = start(&["simulate", "--address", "127.0.0.1:0"], &[]);
     let base_url = last_word(&simulator.stdout.until("sandbox at "));
@@ -424,17 +448,6 @@ fn the_simulators_authority_is_accepted_by_a_tls_client() {
     );
     simulator.signal(Signal::TERM);
     assert_eq!(simulator.end().code, 0);
-}
-
-/// A sandbox at `base_url` on free ports, with the simulator's credential from commands.
-fn running_configuration(base_url: &str) -> String {
-    format!(
-        "environment = \"sandbox\"\n[server]\nthreads = 1\n\
-         [[listeners]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
-         [environments.sandbox]\nbase_url = \"{base_url}\"\n\
-         app_id = {{ command = [\"printf\", \"demo-app\"] }}\n\
-         secret = {{ command = [\"/bin/sh\", \"-c\", \"echo demo-secret\"] }}\n"
-    )
 }
 
 /// A line of the shipped file, with its key even if that stands in a comment.

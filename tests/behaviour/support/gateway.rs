@@ -39,6 +39,7 @@ pub(crate) struct GatewayBuilder {
     base_url: String,
     app_id: &'static str,
     secret: Option<&'static str>,
+    threads: usize,
     server: String,
     listener: String,
     upstream: String,
@@ -54,6 +55,7 @@ impl TestGateway {
             base_url: String::new(),
             app_id: APP_ID,
             secret: Some(SECRET),
+            threads: 2,
             server: String::new(),
             listener: String::new(),
             upstream: String::new(),
@@ -195,6 +197,12 @@ impl GatewayBuilder {
         self
     }
 
+    /// Runs on this many cores; two unless told otherwise.
+    pub(crate) fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
     /// Adds lines to `[server]`.
     pub(crate) fn server(mut self, lines: &str) -> Self {
         let _ = writeln!(self.server, "{lines}");
@@ -298,7 +306,7 @@ impl GatewayBuilder {
         let toml = format!(
             "environment = \"{environment}\"\n\
              [server]\n\
-             threads = 2\n\
+             threads = {threads}\n\
              {server}\
              [[listeners]]\n\
              address = \"127.0.0.1:0\"\n\
@@ -315,6 +323,7 @@ impl GatewayBuilder {
              [access_log]\n\
              output = {log:?}\n\
              {tables}",
+            threads = self.threads,
             server = self.server,
             listener = self.listener,
             base_url = self.base_url,

@@ -139,7 +139,10 @@ fn read_into(
         found.map(|(_, value)| value.clone())
     };
     let is_chunked = announced("transfer-encoding").is_some();
-    let length = announced("content-length").map(|length| length.parse().expect("a length"));
+    let length = announced("content-length").map(|length| match length.parse() {
+        Ok(length) => length,
+        Err(error) => panic!("{error} in content-length: {length}"),
+    });
     let mut message = Message {
         fields: Vec::new(),
         body: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,28 +13,51 @@ use rustix::process::{Pid, Signal, kill_process};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program while it runs; dropping it kills it.
-pub(super) struct Program {
+pub(crate) struct Program {
     child: Child,
-    pub(super) stdout: Lines,
-    pub(super) stderr: Lines,
+    /// Empty if somebody else has the other end; so is `stderr`.
+    pub(crate) stdout: Lines,
+    pub(crate) stderr: Lines,
 }
 
 /// How the program ended, and what it has printed since nobody looked.
-pub(super) struct Ended {
-    pub(super) code: i32,
-    pub(super) stdout: String,
-    pub(super) stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-pub(super) fn start(arguments: &[&str], variables: &[(String, String)]) -> Program {
+pub(crate) fn start(arguments: &[&str], variables: &[(String, String)]) -> Program {
     start_in(Path::new("/"), arguments, variables)
 }
 
+/// A sandbox at `base_url` on free ports, with the simulator's credential from commands.
+pub(crate) fn running_configuration(base_url: &str) -> String {
+    format!(
+        "environment = \"sandbox\"\n[server]\nthreads = 1\n\
+         [[listeners]]\naddress = \"127.0.0.1:0\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+         [environments.sandbox]\nbase_url = \"{base_url}\"\n\
+         app_id = {{ command = [\"printf\", \"demo-app\"] }}\n\
+         secret = {{ command = [\"/bin/sh\", \"-c\", \"echo demo-secret\"] }}\n"
+    )
+}
+
 /// Starts the program with these variables and no others but PATH.
-pub(super) fn start_in(
+pub(crate) fn start_in(
     folder: &Path,
     arguments: &[&str],
     variables: &[(String, String)],
+) -> Program {
+    start_with(folder, arguments, variables, Stdio::piped(), Stdio::piped())
+}
+
+/// As [`start_in`], with outputs of the caller's.
+pub(crate) fn start_with(
+    folder: &Path,
+    arguments: &[&str],
+    variables: &[(String, String)],
+    stdout: impl Into<Stdio>,
+    stderr: impl Into<Stdio>,
 ) -> Program {
     let mut child = Command::new(env!("CARGO_BIN_EXE_moden-gateway"))
         .args(arguments)
@@ -43,24 +66,36 @@ pub(super) fn start_in(
         .env("PATH", path())
         .envs(variables.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stdout(stdout)
+        .stderr(stderr)
         .spawn()
         .expect("the program was built for this test");
     Program {
-        stdout: Lines::of(child.stdout.take().expect("it is piped")),
-        stderr: Lines::of(child.stderr.take().expect("it is piped")),
+        stdout: child.stdout.take().map_or_else(Lines::none, Lines::of),
+        stderr: child.stderr.take().map_or_else(Lines::none, Lines::of),
         child,
     }
 }
 
 impl Program {
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it still runs");
     }
 
+    /// Waits this long for its end, whatever becomes of its outputs; `None` while it runs.
+    pub(crate) fn end_within(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let give_up = Instant::now() + patience;
+        loop {
+            let ended = self.child.try_wait().expect("it was started here");
+            if ended.is_some() || Instant::now() >= give_up {
+                return ended;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits for its end.
-    pub(super) fn end(mut self) -> Ended {
+    pub(crate) fn end(mut self) -> Ended {
         let (stdout, stderr) = (self.stdout.rest(), self.stderr.rest());
         let status = self.child.wait().expect("it was started here");
         Ended {
@@ -80,7 +115,7 @@ impl Drop for Program {
 }
 
 /// What the program prints, line by line.
-pub(super) struct Lines(Receiver<String>);
+pub(crate) struct Lines(Receiver<String>);
 
 impl Lines {
     fn of(output: impl Read + Send + 'static) -> Self {
@@ -92,13 +127,17 @@ impl Lines {
         Self(receiver)
     }
 
+    fn none() -> Self {
+        Self(mpsc::channel().1)
+    }
+
     /// The next line that holds a text.
-    pub(super) fn until(&mut self, text: &str) -> String {
+    pub(crate) fn until(&mut self, text: &str) -> String {
         self.up_to(text).pop().expect("the line was found")
     }
 
     /// All lines up to and with the one that holds a text.
-    pub(super) fn up_to(&mut self, text: &str) -> Vec<String> {
+    pub(crate) fn up_to(&mut self, text: &str) -> Vec<String> {
         let give_up = Instant::now() + PATIENCE;
         let mut lines = Vec::new();
         while !lines
@@ -142,13 +181,13 @@ fn path() -> String {
 }
 
 /// What curl prints; the line is run as somebody would who pastes it.
-pub(super) fn curl(line: &str) -> String {
+pub(crate) fn curl(line: &str) -> String {
     let output = sh(line);
     assert!(output.status.success(), "{line}: {output:?}");
     String::from_utf8(output.stdout).expect("a reply in UTF-8")
 }
 
-pub(super) fn sh(line: &str) -> Output {
+pub(crate) fn sh(line: &str) -> Output {
     let output = Command::new("sh")
         .args(["-c", line])
         .env_clear()
