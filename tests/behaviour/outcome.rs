@@ -225,6 +225,41 @@ fn garbage_for_an_answer_is_invalid_and_leaves_it_unknown() {
     }
 }
 
+/// An answer with a body of this length in one chunk, and fields of the caller's.
+fn chunked_answer(fields: &str, length: usize) -> String {
+    let body = "x".repeat(length);
+    format!("HTTP/1.1 200 OK\r\n{fields}\r\n{length:x}\r\n{body}\r\n0\r\n\r\n")
+}
+
+#[test]
+fn an_answer_with_a_length_and_chunks_is_invalid_and_leaves_it_unknown() {
+    const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
+    // Held, and long enough to be streamed.
+    for length in [5, 100_000] {
+        for announced in [0, length - 1, length, length + 1] {
+            let announced = format!("Content-Length: {announced}\r\n");
+            for fields in [
+                format!("{announced}{CHUNKED}"),
+                format!("{CHUNKED}{announced}"),
+            ] {
+                let words = chunked_answer(&fields, length);
+                let upstream = ScriptedUpstream::start(move |mut conversation| {
+                    conversation.request();
+                    conversation.say(&words);
+                    conversation.listen();
+                });
+                let gateway = TestGateway::builder().scripted(&upstream).start();
+                let answer = gateway.exchange(payment("order-1"));
+                assert_eq!(answer.status(), 502, "{fields:?}: {:?}", answer.fields);
+                assert_eq!(answer.code(), "upstream-invalid", "{fields:?}");
+                assert_eq!(answer.outcome(), "unknown", "{fields:?}");
+                assert_eq!(gateway.stop()[0]["outcome"], "unknown");
+                assert_eq!(upstream.requests().len(), 1);
+            }
+        }
+    }
+}
+
 #[test]
 fn an_upstream_that_never_answers_leaves_it_unknown() {
     let upstream = ScriptedUpstream::start(|mut conversation| {
