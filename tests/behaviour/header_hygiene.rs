@@ -127,10 +127,11 @@ fn assert_clean(request: &RecordedRequest) -> String {
 }
 
 /// A gateway before an upstream that answers every request with these words.
-fn gateway_before(words: &'static str) -> (ScriptedUpstream, TestGateway) {
+fn gateway_before(words: impl Into<String>) -> (ScriptedUpstream, TestGateway) {
+    let words = words.into();
     let upstream = ScriptedUpstream::start(move |mut conversation| {
         while conversation.request().is_some() {
-            conversation.say(words);
+            conversation.say(&words);
         }
     });
     let gateway = TestGateway::builder()
@@ -175,6 +176,47 @@ fn an_answer_loses_what_concerns_its_hop_or_speaks_in_our_name() {
     assert_eq!(answer.field("x-request-id"), "order-1");
     assert_eq!(answer.all("x-kept"), ["one", "two"]);
     assert_eq!(answer.field("date"), "Sun, 06 Nov 1994 08:49:37 GMT");
+}
+
+#[test]
+fn a_length_that_moden_says_twice_is_passed_on_once() {
+    // Held, and long enough to be streamed.
+    for length in [5, 100_000] {
+        let body = "x".repeat(length);
+        for fields in [
+            format!("Content-Length: {length}, {length}\r\n"),
+            format!("Content-Length: {length}\r\nContent-Length: {length}\r\n"),
+            format!("Content-Length: {length}\r\ncontent-length: {length} ,{length}\r\n"),
+        ] {
+            let (_upstream, gateway) =
+                gateway_before(format!("HTTP/1.1 200 OK\r\n{fields}\r\n{body}"));
+            let mut client = gateway.connect();
+            for number in 0..2 {
+                let answer = client.exchange(payment(&format!("order-{number}")));
+                assert_eq!(answer.all("content-length"), [length.to_string()]);
+                assert!(answer.all("transfer-encoding").is_empty());
+                assert_eq!(answer.outcome(), "answered");
+                assert_eq!(answer.body, body.as_bytes());
+            }
+        }
+    }
+}
+
+#[test]
+fn an_answer_to_head_keeps_the_length_of_what_it_leaves_out() {
+    for length in ["0", "5", "100000"] {
+        let (_upstream, gateway) = gateway_before(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"
+        ));
+        let mut client = gateway.connect();
+        for _ in 0..2 {
+            let answer = client.exchange("HEAD /pay/echo/a HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
+            assert_eq!(answer.status(), 200, "{answer:?}");
+            assert_eq!(answer.all("content-length"), [length]);
+            assert!(answer.all("transfer-encoding").is_empty());
+            assert_eq!(answer.outcome(), "answered");
+        }
+    }
 }
 
 #[test]
