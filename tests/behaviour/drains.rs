@@ -3,15 +3,24 @@
 //! Accepted is every request that a client began to write on an open connection before it was told
 //! `Connection: close` or saw the end of the stream.
 
+use std::fs::OpenOptions;
+use std::io::{self, BufRead, BufReader, ErrorKind, PipeReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use moden_gateway::simulator::{Fault, Times};
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
 
+use crate::support::program::{Program, running_configuration, start_with};
 use crate::support::{
-    Client, Message, ScriptedUpstream, TestGateway, TestSimulator, alone, eventually, payment,
+    Client, ClosedPort, Message, ScriptedUpstream, TestGateway, TestSimulator, alone, eventually,
+    in_parallel, payment, post, write_private,
 };
 
 const CONNECTIONS: usize = 64;
@@ -152,4 +161,142 @@ fn what_does_not_end_in_time_is_cut_off_counted_and_logged_as_unknown() {
     assert_eq!(lines[0]["request_id"], "order-1");
     assert_eq!(lines[0]["outcome"], "unknown");
     assert!(client.try_answer().is_err());
+}
+
+#[test]
+fn a_connection_that_was_idle_for_long_still_gets_its_answer_when_the_drain_begins() {
+    let _alone = alone();
+    let simulator = TestSimulator::start();
+    let mut gateway = TestGateway::before(&simulator);
+    let mut used = gateway.connect();
+    assert_eq!(used.exchange(payment("order-0")).status(), 200);
+    let unused = gateway.connect();
+    // Longer than a drain waits for an idle connection to speak.
+    thread::sleep(Duration::from_millis(1500));
+    gateway.begin_drain();
+    eventually("failing readiness", || {
+        (gateway.admin("/readyz").body == b"draining\n").then_some(())
+    });
+    for (mut client, order) in [(used, "order-1"), (unused, "order-2")] {
+        client.begin(payment(order));
+        let answer = client.try_answer();
+        let answer = answer.unwrap_or_else(|cut| panic!("{order} was not answered: {cut:?}"));
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        assert_eq!(answer.outcome(), "answered");
+        assert!(is_last(&answer), "{answer:?}");
+        assert!(client.rest().is_empty());
+    }
+    assert_eq!(gateway.stop().len(), 3);
+    assert_eq!(simulator.control().committed_total(), 3);
+}
+
+/// How long the program may take from SIGTERM to its end: `drain_timeout`, and a little for last
+/// words that nobody hears.
+const FEW_SECONDS: Duration = Duration::from_secs(8);
+
+/// Writes a configuration for the binary in front of `base_url`.
+fn configure(base_url: &str, access_log: &str) -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let text = running_configuration(base_url);
+    let text = text.replace("[server]\n", "[server]\ndrain_timeout = \"2s\"\n");
+    let text = format!("{text}[access_log]\noutput = \"{access_log}\"\n");
+    write_private(&folder.path().join("gateway.toml"), &text);
+    folder
+}
+
+const RUN: [&str; 3] = ["run", "--config", "gateway.toml"];
+
+/// The address in the line that says where the program listens.
+fn address_in(line: &str) -> SocketAddr {
+    let line: Value = serde_json::from_str(line).expect("a line of JSON");
+    let address = line["address"].as_str().expect("the address as bound");
+    address.parse().expect("a TCP address")
+}
+
+/// Writes into a pipe until it takes nothing more.
+fn fill(pipe: &PipeReader) {
+    // Opened anew, since the program must not find its own end in non-blocking mode.
+    let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
+    let writer = OpenOptions::new().write(true).open(path);
+    let mut writer = writer.expect("the pipe is open");
+    rustix::io::ioctl_fionbio(&writer, true).expect("a pipe");
+    for piece in ["\n".repeat(4096), "\n".to_owned()] {
+        let full = loop {
+            if let Err(error) = writer.write_all(piece.as_bytes()) {
+                break error;
+            }
+        };
+        assert_eq!(full.kind(), ErrorKind::WouldBlock);
+    }
+}
+
+#[track_caller]
+fn assert_ends_by_sigterm(mut program: Program) {
+    program.signal(Signal::TERM);
+    let ended = program.end_within(FEW_SECONDS);
+    let ended = ended.unwrap_or_else(|| panic!("it still runs {FEW_SECONDS:?} after SIGTERM"));
+    assert_eq!(ended.code(), Some(0), "{ended}");
+}
+
+#[test]
+fn a_stdout_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
+    let _alone = alone();
+    let upstream = ScriptedUpstream::start(|mut conversation| {
+        while conversation.request().is_some() {
+            conversation.answer("{}");
+        }
+    });
+    let folder = configure(&upstream.base_url(), "stdout");
+    let (unread, stdout) = io::pipe().expect("a pipe");
+    fill(&unread);
+    let mut program = start_with(folder.path(), &RUN, &[], stdout, Stdio::piped());
+    let address = address_in(&program.stderr.until("\"listening\""));
+    program.stderr.until("the credential is loaded");
+
+    // Some 4 MB of lines: more than the program keeps for a slow reader.
+    let path = format!("/pay/{}", "x".repeat(8000));
+    let mut client = Client::connect(address);
+    for number in 0..500 {
+        let answer = client.exchange(post(&path, &[], "{}"));
+        assert_eq!(answer.status(), 200, "request {number}: {answer:?}");
+        assert_eq!(answer.outcome(), "answered");
+    }
+    assert_ends_by_sigterm(program);
+    drop(unread);
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
+    let _alone = alone();
+    let nobody = ClosedPort::bind();
+    let folder = configure(&nobody.base_url(), "off");
+    let (reader, stderr) = io::pipe().expect("a pipe");
+    let program = start_with(folder.path(), &RUN, &[], Stdio::null(), stderr);
+    let mut unread = BufReader::new(reader);
+    let mut until = |text: &str| {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            let read = unread.read_line(&mut line).expect("the program speaks");
+            assert!(read > 0, "it ended without {text}");
+        }
+        line
+    };
+    let address = address_in(&until("\"listening\""));
+    until("the credential is loaded");
+    fill(unread.get_ref());
+
+    // Each leaves a warning: more of them than the program keeps for a slow reader.
+    in_parallel(4, 4, |_| {
+        let mut client = Client::connect(address);
+        for number in 0..1500 {
+            client.begin(payment(&format!("order-{number}")));
+            let answer = client.try_answer();
+            let answer = answer.unwrap_or_else(|cut| panic!("request {number}: {cut:?}"));
+            assert_eq!(answer.code(), "upstream-unreachable");
+            assert_eq!(answer.outcome(), "not-sent");
+        }
+    });
+    assert_ends_by_sigterm(program);
+    drop(unread);
 }
