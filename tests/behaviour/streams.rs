@@ -1,10 +1,16 @@
 //! Promise 13: above the hold sizes bodies stream both ways with backpressure, caps and deadlines.
 
-use std::io;
-use std::sync::{Mutex, mpsc};
+use std::fs;
+use std::io::{self, ErrorKind, Read};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::support::{ScriptedUpstream, TestGateway, TestSimulator, alone, eventually, payment};
+use crate::support::{
+    Conversation, PATIENCE, ScriptedUpstream, TestGateway, TestSimulator, alone, eventually,
+    in_parallel, payment,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -427,4 +433,215 @@ fn a_slow_answer_is_not_cut_by_the_idle_deadline_of_its_connection() {
         .listener("idle_timeout = \"100ms\"\nheader_timeout = \"100ms\"")
         .start();
     assert_eq!(gateway.exchange(payment("order-1")).outcome(), "answered");
+}
+
+#[test]
+fn an_upstream_that_answers_in_http_1_0_gets_the_next_request_whole_on_a_new_connection() {
+    let upstream = ScriptedUpstream::start(|mut conversation| {
+        while conversation.request().is_some() {
+            conversation
+                .say("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}");
+        }
+    });
+    let gateway = TestGateway::builder().scripted(&upstream).start();
+    let mut client = gateway.connect();
+    assert_eq!(client.exchange(payment("order-1")).outcome(), "answered");
+    let body = content(100_000);
+    let answer = client.exchange([CHUNKED_HEAD.to_vec(), in_chunks(&body, 40_000)].concat());
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    assert_eq!(answer.outcome(), "answered");
+
+    let requests = upstream.requests();
+    assert_eq!(requests.len(), 2);
+    let start_line = "POST /pay/sandbox/upload HTTP/1.1";
+    assert_eq!(requests[1].start_line, start_line);
+    assert!(requests[1].body == body, "the body came changed");
+    assert_eq!(upstream.connection_count(), 2);
+}
+
+/// Lets GET through to the path of [`head`] and [`CHUNKED_HEAD`].
+const GET_ALLOWED: &str = r#"
+[[routes]]
+name = "upload"
+path = "/pay/upload"
+methods = ["GET", "POST"]
+"#;
+
+/// The same request with GET.
+fn as_get(request: Vec<u8>) -> Vec<u8> {
+    let rest = request.strip_prefix(b"POST").expect("it is a POST");
+    [b"GET", rest].concat()
+}
+
+#[test]
+fn a_get_with_a_long_body_of_unknown_length_is_refused_and_nothing_is_sent() {
+    let upstream = mirror();
+    let gateway = TestGateway::builder()
+        .scripted(&upstream)
+        .tables(GET_ALLOWED)
+        .start();
+    for length in [65_537, MIB] {
+        let body = in_chunks(&content(length), 40_000);
+        let mut client = gateway.connect();
+        // The gateway may close before it has taken all of it.
+        let _ = client.try_write(as_get([CHUNKED_HEAD.to_vec(), body].concat()));
+        let answer = client.try_answer().expect("the refusal arrives");
+        assert_eq!(answer.status(), 411, "{answer:?}");
+        assert_eq!(answer.code(), "length-required");
+        assert_eq!(answer.outcome(), "not-sent");
+    }
+    let lines = gateway.stop();
+    assert_eq!(lines.len(), 2);
+    for line in lines {
+        assert_eq!(line["code"], "length-required");
+        assert_eq!(line["outcome"], "not-sent");
+    }
+    assert_eq!(upstream.connection_count(), 0);
+}
+
+#[test]
+fn a_get_with_a_body_of_known_length_arrives_with_it() {
+    let upstream = mirror();
+    let gateway = TestGateway::builder()
+        .scripted(&upstream)
+        .tables(GET_ALLOWED)
+        .start();
+    let mut client = gateway.connect();
+    let (short, long) = (content(1000), content(100_000));
+    for (request, body) in [
+        ([head(long.len()), long.clone()].concat(), &long),
+        ([head(short.len()), short.clone()].concat(), &short),
+        (
+            [CHUNKED_HEAD.to_vec(), in_chunks(&short, 300)].concat(),
+            &short,
+        ),
+    ] {
+        let answer = client.exchange(as_get(request));
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        assert_eq!(answer.outcome(), "answered");
+        assert!(answer.body == *body, "the answer came through changed");
+        let arrived = upstream.requests().pop().expect("the request arrived");
+        assert_eq!(arrived.start_line, "GET /pay/sandbox/upload HTTP/1.1");
+        assert_eq!(arrived.field("content-length"), body.len().to_string());
+        assert!(arrived.body == *body, "the request came through changed");
+    }
+}
+
+/// How many connections to this address are held open by whoever made them, as the kernel has it:
+/// those that still wait to deliver something have been closed.
+fn held_open(address: SocketAddr) -> usize {
+    let table = fs::read_to_string("/proc/self/net/tcp").expect("Linux has it");
+    let port = format!(":{:04X}", address.port());
+    let connections = table.lines().filter(|line| {
+        // Number, local address, remote address, state: established, or closed by the other.
+        let mut words = line.split_whitespace().skip(2);
+        let is_to_us = words.next().is_some_and(|remote| remote.ends_with(&port));
+        is_to_us
+            && words
+                .next()
+                .is_some_and(|state| ["01", "08"].contains(&state))
+    });
+    connections.count()
+}
+
+/// Whether the other end has closed, which is seen behind all that it sent.
+fn is_closed(conversation: &Conversation) -> bool {
+    let mut socket = conversation.socket();
+    let patience = Some(PATIENCE);
+    socket.set_read_timeout(patience).expect("a valid timeout");
+    match io::copy(&mut socket, &mut io::sink()) {
+        Ok(_) => true,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn an_answer_in_the_middle_of_the_upload_ends_its_connection() {
+    const EXCHANGES: usize = 6;
+    let _alone = alone();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let closed = Arc::new(AtomicUsize::new(0));
+    let upstream = {
+        let (is_over, closed) = (Arc::clone(&is_over), Arc::clone(&closed));
+        ScriptedUpstream::start(move |mut conversation| {
+            let read = conversation.socket().read(&mut [0; 1024]);
+            assert!(read.expect("the gateway sends") > 0);
+            conversation.answer("{}");
+            // From here on nothing is read, until everything else has happened.
+            eventually("the last exchange", || {
+                is_over.load(Ordering::Acquire).then_some(())
+            });
+            if is_closed(&conversation) {
+                closed.fetch_add(1, Ordering::Release);
+            }
+        })
+    };
+    let total = 64 * MIB;
+    let gateway = TestGateway::builder()
+        .scripted(&upstream)
+        .threads(1)
+        .listener("max_body_bytes = \"64MiB\"\nbody_timeout = \"60s\"")
+        .upstream("max_connections = 2\nqueue_timeout = \"10s\"")
+        .start();
+    // Kept open, so that no upload ends for want of its client.
+    let clients = in_parallel(2, EXCHANGES, |number| {
+        let mut client = gateway.connect();
+        client.begin(head(total));
+        // The gateway may close as soon as it has the answer.
+        let _ = client.try_write(content(MIB / 4));
+        let answer = client.answer();
+        assert_eq!(answer.status(), 200, "exchange {number}: {answer:?}");
+        assert_eq!(answer.outcome(), "answered");
+        // Goes on until nothing moves any more, or the gateway has closed.
+        client.set_write_patience(STALL);
+        let mut written = MIB / 4;
+        while written < total
+            && let Ok(bytes) = client.write_some(&[b'x'; 64 * 1024])
+        {
+            written += bytes;
+        }
+        assert!(
+            written < MOST_ON_THE_WAY,
+            "the gateway took {written} bytes"
+        );
+        let open = held_open(upstream.address());
+        assert!(open <= 2, "{open} connections, after exchange {number}");
+        client
+    });
+    eventually("the end of all connections to the upstream", || {
+        (held_open(upstream.address()) == 0).then_some(())
+    });
+    is_over.store(true, Ordering::Release);
+    eventually("the end of all connections at the upstream", || {
+        (closed.load(Ordering::Acquire) == EXCHANGES).then_some(())
+    });
+    drop(clients);
+    assert_eq!(upstream.connection_count(), EXCHANGES);
+    let lines = gateway.stop();
+    assert!(lines.iter().all(|line| line["outcome"] == "answered"));
+}
+
+#[test]
+fn a_cut_answer_resets_a_client_that_would_take_its_end_for_whole() {
+    let chunk = "x".repeat(4096);
+    for words in [
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1000\r\n{chunk}\r\n"),
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1001\r\n{chunk}"),
+    ] {
+        let upstream = ScriptedUpstream::start(move |mut conversation| {
+            if conversation.request().is_some() {
+                conversation.say(&words);
+                conversation.close();
+            }
+        });
+        let gateway = TestGateway::builder()
+            .scripted(&upstream)
+            .upstream("hold_answer = \"1KiB\"")
+            .start();
+        let mut client = gateway.connect();
+        client.begin("POST /pay/gateway HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}");
+        let cut = client.try_answer().expect_err("a part must not look whole");
+        assert_eq!(cut.error.kind(), ErrorKind::ConnectionReset);
+        assert_eq!(gateway.await_log_lines(1)[0]["outcome"], "unknown");
+    }
 }
