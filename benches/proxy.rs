@@ -193,6 +193,7 @@ fn run(requests: u64) -> anyhow::Result<()> {
             let (client, server) = tokio::io::duplex(64 * 1024);
             tasks.spawn(serve_connection(
                 TokioIo::new(server),
+                |_| {},
                 Arc::new(connection),
                 Gateway(Arc::new(proxy)),
                 CancellationToken::new(),

@@ -16,6 +16,7 @@ mod demo;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -34,6 +35,9 @@ pub use crate::upstream::OriginError;
 pub use demo::Demo;
 
 use self::core::Core;
+
+/// How long the cores have to end after the drain was given up.
+const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A gateway with everything bound and built, not yet serving.
 #[derive(Debug)]
@@ -109,7 +113,11 @@ impl App {
                     index,
                     snapshot: Arc::clone(&snapshot),
                     origin: Arc::clone(&origin),
-                    max_upstream_connections: config.upstream.max_connections.div_ceil(core_count),
+                    max_upstream_connections: share(
+                        config.upstream.max_connections,
+                        index,
+                        core_count,
+                    ),
                     access_log: access_log.buffer(index),
                     health: Arc::clone(&health),
                     draining: draining.clone(),
@@ -183,13 +191,15 @@ impl App {
         for core in cores.iter() {
             core.close();
         }
-        let finished = async {
+        let finished = async || {
             for core in cores.iter() {
                 core.finished().await;
             }
         };
-        if tokio::time::timeout_at(deadline, finished).await.is_err() {
+        if tokio::time::timeout_at(deadline, finished()).await.is_err() {
             self.give_up.cancel();
+            // Cores that turn end at once; for one that is stuck nothing more can be done.
+            let _ = tokio::time::timeout(GIVE_UP_TIMEOUT, finished()).await;
         }
         let unfinished = cores.iter().map(Core::join).sum();
         if unfinished > 0 {
@@ -253,6 +263,11 @@ fn deliver(cores: &[Core], accepted: Accepted) {
     if let Some(core) = cores.iter().min_by_key(|core| core.connections()) {
         core.serve(accepted);
     }
+}
+
+/// One core's share of a number that is configured for the process; at least 1.
+fn share(total: usize, core: usize, cores: usize) -> usize {
+    (total / cores + usize::from(core < total % cores)).max(1)
 }
 
 fn core_count(threads: usize) -> usize {

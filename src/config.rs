@@ -233,7 +233,15 @@ fn build(environment: Option<Environment>, tree: &mut Tree, report: &mut Report)
     listeners::check(&listeners, &admin, report);
     let environments = tree.section::<EnvironmentsFile>("environments", report);
     let environments = environments.build(environment, report);
-    let upstream = tree.section("upstream", report);
+    let upstream: UpstreamConfig = tree.section("upstream", report);
+    // http is for the loopback of this machine, and a proxy's loopback is another machine's.
+    let is_plain = environment.is_some_and(|name| !environments.of(name).base_url.is_tls());
+    if upstream.proxy.is_some() && is_plain {
+        report.fault(
+            "upstream.proxy",
+            "is refused with an http:// base URL, because the proxy would see the credential",
+        );
+    }
     let headers = tree.section::<HeadersFile>("headers", report).build(report);
     let routes = tree.list("routes", report);
     let routes = routes::build(routes.unwrap_or_else(routes::default_list), report);

@@ -211,7 +211,7 @@ fn run(arguments: ConfigArguments) -> Result<(), Failure> {
     let Loaded {
         config, warnings, ..
     } = config::load(&arguments.options())?;
-    log::start(&config.log, config::rust_log().as_deref());
+    let _log = log::start(&config.log, config::rust_log().as_deref());
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -247,7 +247,7 @@ fn check(arguments: ConfigArguments) -> Result<(), Failure> {
 }
 
 fn demo(address: SocketAddr, admin_address: SocketAddr) -> Result<(), Failure> {
-    log::start(&LogConfig::default(), config::rust_log().as_deref());
+    let _log = log::start(&LogConfig::default(), config::rust_log().as_deref());
     on_control_thread(async {
         let shutdown = shutdown_signal()?;
         let demo = Demo::bind(address, admin_address)

@@ -76,7 +76,7 @@ impl Proxy {
     }
 
     /// Answers one request, whatever happens; its access-log line is written when the reply is
-    /// complete, or when nobody is left to receive it.
+    /// ready to be delivered or, for a long answer, when that ends.
     ///
     /// # Cancel safety
     /// When the client goes away before its request is whole, nothing was sent and the future may
@@ -191,6 +191,10 @@ async fn admit(
     };
     let target = path::upstream_target(&snapshot.base_path, &path)?;
     let body = body::hold(body, limits).await?;
+    // hyper sends these without a body unless its length is announced.
+    if body.length().is_none() && matches!(head.method, Method::GET | Method::HEAD) {
+        return Err(ProxyError::LengthRequired);
+    }
     record.set_body_bytes(body.length().unwrap_or_default());
     Ok(Admitted {
         head,

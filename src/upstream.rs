@@ -24,6 +24,7 @@ mod pool;
 
 use std::sync::Arc;
 
+use http::Version;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -117,6 +118,11 @@ impl Upstream {
                 .await
             {
                 Ok(head) => {
+                    // hyper would send the next request in the version of this answer, and drop a
+                    // body that HTTP/1.0 cannot carry.
+                    if head.version() != Version::HTTP_11 {
+                        connection.retire();
+                    }
                     let lease = Lease {
                         connection,
                         pool: Arc::clone(&self.pool),

@@ -101,7 +101,12 @@ impl Core {
     }
 
     /// Ends the thread; how many connections and exchanges were cut off.
+    ///
+    /// A thread that has not finished is stuck and left behind, for the end of the process.
     pub(super) fn join(&self) -> usize {
+        if !self.finished.is_cancelled() {
+            return self.connections().max(1);
+        }
         let thread = self
             .thread
             .lock()

@@ -42,6 +42,9 @@ pub(super) enum ProxyError {
     /// The client's body could not be taken.
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// A long body without a length, on a method that is not sent with one.
+    #[error("the request body needs a Content-Length")]
+    LengthRequired,
     /// There is no credential to send.
     #[error("no usable credential is loaded")]
     CredentialUnavailable,
@@ -68,6 +71,7 @@ impl ProxyError {
             | Self::ExpectationFailed
             | Self::LoopDetected
             | Self::Body(_)
+            | Self::LengthRequired
             | Self::CredentialUnavailable => Outcome::NotSent,
         }
     }

@@ -64,7 +64,9 @@ where
         if let Some(exchange) = self.exchange.take()
             && tokio::runtime::Handle::try_current().is_ok()
         {
-            self.exchanges.spawn(exchange);
+            // The reply is dropped inside: a long one leaves a task of its own behind, which must be
+            // tracked before this one is counted out.
+            self.exchanges.spawn(async move { drop(exchange.await) });
         }
     }
 }

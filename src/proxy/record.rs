@@ -98,6 +98,11 @@ impl Record {
         }
     }
 
+    /// Whether the client wants the head of the answer only.
+    pub(super) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
     /// The listener that it came in by.
     pub(super) fn listener(&self) -> &ListenerInfo {
         &self.connection.listener

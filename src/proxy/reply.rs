@@ -4,7 +4,7 @@
 //! are the table that README.md shows.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tokio_util::task::TaskTracker;
@@ -40,6 +40,10 @@ pub(super) fn pass(
     let Answer { mut head, body } = answer;
     record.status = head.status;
     record.code = None;
+    // What is passed on is counted anew, except where the field speaks of a body that is not sent.
+    if !record.is_head() && head.status != StatusCode::NOT_MODIFIED {
+        head.headers.remove(CONTENT_LENGTH);
+    }
     record.marks().put(Outcome::Answered, &mut head.headers);
     let body = match body {
         AnswerBody::Held(bytes) => {
@@ -73,7 +77,7 @@ pub(super) fn refuse(error: &ProxyError, mut record: Record) -> Response<ReplyBo
     if let ProxyError::MethodNotAllowed { allow } = error {
         headers.insert(ALLOW, allow.clone());
     }
-    if matches!(error, ProxyError::Body(_)) {
+    if matches!(error, ProxyError::Body(_) | ProxyError::LengthRequired) {
         // The rest of the body may still be on its way; it must not be read as a request.
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -274,6 +278,13 @@ fn face(error: &ProxyError) -> Face {
             "Via says that this request came through a moden-gateway before",
         ),
         ProxyError::Body(error) => body_face(*error),
+        ProxyError::LengthRequired => Face::client(
+            "length-required",
+            StatusCode::LENGTH_REQUIRED,
+            proxy_status!("http_request_error"),
+            "Length required",
+            "a body this long needs a Content-Length with GET and HEAD",
+        ),
         ProxyError::CredentialUnavailable => Face {
             code: "credential-unavailable",
             status: StatusCode::SERVICE_UNAVAILABLE,

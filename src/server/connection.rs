@@ -43,8 +43,11 @@ pub trait Service: Clone + Send + 'static {
 ///
 /// After `draining` is cancelled the next reply says `Connection: close`, and a connection without
 /// a request ends after one more second.
+///
+/// After a reply that broke off, `abort` is called; it shall make the end of `io` a reset.
 pub async fn serve_connection<T, S>(
     io: T,
+    abort: fn(&T),
     connection: Arc<ConnectionInfo>,
     service: S,
     draining: CancellationToken,
@@ -80,22 +83,25 @@ pub async fn serve_connection<T, S>(
             WatchedIo {
                 io,
                 watch: Arc::clone(&watch),
+                abort,
             },
             answer,
         );
 
     let mut serving = pin!(serving);
     let mut timer = pin!(tokio::time::sleep(listener.header_timeout));
-    let mut is_draining = false;
+    let mut drain_began = None;
     loop {
         tokio::select! {
             biased;
             // A client's errors are its own affair; every request that was one has its line.
             _ended = serving.as_mut() => return,
-            () = draining.cancelled(), if !is_draining => is_draining = true,
+            () = draining.cancelled(), if drain_began.is_none() => {
+                drain_began = Some(Instant::now());
+            }
             () = timer.as_mut() => {}
         }
-        let next = match look(&watch, &listener, is_draining) {
+        let next = match look(&watch, &listener, drain_began) {
             Look::Again(wait) => wait,
             Look::Idle => {
                 serving.as_mut().graceful_shutdown();
@@ -123,25 +129,31 @@ enum Look {
 /// Requests never touch the timer. A look that finds nothing waits for the deadline that runs, or
 /// for `header_timeout` if none does yet: a head that begins right after this look is then found
 /// younger than its deadline, and the next look is exact.
-fn look(watch: &Watch, listener: &ListenerInfo, is_draining: bool) -> Look {
-    let idle_timeout = if is_draining {
-        listener.idle_timeout.min(DRAIN_LINGER)
-    } else {
-        listener.idle_timeout
-    };
+fn look(watch: &Watch, listener: &ListenerInfo, drain_began: Option<Instant>) -> Look {
     let deaf_for = watch.deaf_for();
     if deaf_for >= listener.idle_timeout {
         return Look::Stuck;
     }
     let (limit, lasted, missed) = match watch.phase() {
-        (Phase::Idle, lasted) => (idle_timeout, lasted, Look::Idle),
+        (Phase::Idle, lasted) => match drain_began {
+            None => (listener.idle_timeout, lasted, Look::Idle),
+            // However long it was idle before, the linger begins with the drain.
+            Some(began) => (
+                listener.idle_timeout.min(DRAIN_LINGER),
+                lasted.min(began.elapsed()),
+                Look::Idle,
+            ),
+        },
         (Phase::Head, lasted) => (listener.header_timeout, lasted, Look::Stuck),
         (Phase::Busy, _) => (listener.idle_timeout, deaf_for, Look::Stuck),
     };
     if lasted >= limit {
         return missed;
     }
-    let shortest = listener.header_timeout.min(idle_timeout);
+    let shortest = match drain_began {
+        None => listener.header_timeout,
+        Some(_) => listener.header_timeout.min(DRAIN_LINGER),
+    };
     Look::Again((limit - lasted).min(shortest).max(Duration::from_millis(1)))
 }
 
@@ -165,23 +177,23 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_ends_at_its_deadline() {
         let (watch, listener) = (Watch::new(), listener());
-        assert_eq!(look(&watch, &listener, false), Look::Again(5 * SECOND));
+        assert_eq!(look(&watch, &listener, None), Look::Again(5 * SECOND));
         tokio::time::advance(58 * SECOND).await;
-        assert_eq!(look(&watch, &listener, false), Look::Again(2 * SECOND));
+        assert_eq!(look(&watch, &listener, None), Look::Again(2 * SECOND));
         tokio::time::advance(2 * SECOND).await;
-        assert_eq!(look(&watch, &listener, false), Look::Idle);
+        assert_eq!(look(&watch, &listener, None), Look::Idle);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_begins_after_a_look_is_timed_exactly() {
         let (watch, listener) = (Watch::new(), listener());
-        assert_eq!(look(&watch, &listener, false), Look::Again(5 * SECOND));
+        assert_eq!(look(&watch, &listener, None), Look::Again(5 * SECOND));
         tokio::time::advance(SECOND).await;
         watch.received();
         tokio::time::advance(4 * SECOND).await;
-        assert_eq!(look(&watch, &listener, false), Look::Again(SECOND));
+        assert_eq!(look(&watch, &listener, None), Look::Again(SECOND));
         tokio::time::advance(SECOND).await;
-        assert_eq!(look(&watch, &listener, false), Look::Stuck);
+        assert_eq!(look(&watch, &listener, None), Look::Stuck);
     }
 
     #[tokio::test(start_paused = true)]
@@ -189,21 +201,27 @@ mod tests {
         let (watch, listener) = (Watch::new(), listener());
         watch.begin_request();
         tokio::time::advance(100 * SECOND).await;
-        assert_eq!(look(&watch, &listener, false), Look::Again(5 * SECOND));
+        assert_eq!(look(&watch, &listener, None), Look::Again(5 * SECOND));
         watch.wrote(true);
         // Counted from a microsecond on, so that zero can mean "not deaf".
         tokio::time::advance(61 * SECOND).await;
-        assert_eq!(look(&watch, &listener, false), Look::Stuck);
+        assert_eq!(look(&watch, &listener, None), Look::Stuck);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_shortens_only_idleness() {
         let (watch, listener) = (Watch::new(), listener());
-        assert_eq!(look(&watch, &listener, true), Look::Again(DRAIN_LINGER));
+        tokio::time::advance(30 * SECOND).await;
+        let began = Some(Instant::now());
+        assert_eq!(
+            look(&watch, &listener, began),
+            Look::Again(DRAIN_LINGER),
+            "however long it was idle before"
+        );
         tokio::time::advance(DRAIN_LINGER).await;
-        assert_eq!(look(&watch, &listener, true), Look::Idle);
+        assert_eq!(look(&watch, &listener, began), Look::Idle);
         watch.begin_request();
         tokio::time::advance(20 * SECOND).await;
-        assert_eq!(look(&watch, &listener, true), Look::Again(DRAIN_LINGER));
+        assert_eq!(look(&watch, &listener, began), Look::Again(DRAIN_LINGER));
     }
 }

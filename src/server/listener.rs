@@ -67,7 +67,7 @@ enum Socket {
 pub struct Accepted {
     stream: Stream,
     listener: Arc<ListenerInfo>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -135,7 +135,7 @@ impl Listener {
                 biased;
                 () = draining.cancelled() => break,
                 accepted = accept() => match accepted {
-                    Ok((stream, permit)) => deliver(stream, permit),
+                    Ok((stream, permit)) => deliver(stream, Some(permit)),
                     Err(error) => {
                         tracing::warn!(
                             listener = %address, error = %error, "failed to accept a connection"
@@ -145,15 +145,13 @@ impl Listener {
                 },
             }
         }
-        for stream in socket.close() {
-            let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else {
-                break;
-            };
-            deliver(stream, permit);
-        }
         if let ListenAddress::Unix(path) = &address {
-            // Nobody can connect to it any more; a leftover would only confuse.
+            // Before the socket is closed, so that it cannot be a successor's file.
             let _ = std::fs::remove_file(path);
+        }
+        for stream in socket.close() {
+            // Beyond `max_connections` as well: the kernel has promised them a server.
+            deliver(stream, Arc::clone(&connections).try_acquire_owned().ok());
         }
     }
 }
@@ -260,7 +258,11 @@ impl Accepted {
                 };
                 // Replies are written whole; waiting for acknowledgements would only delay them.
                 let _ = stream.set_nodelay(true);
-                serve_connection(TokioIo::new(stream), connection, service, draining).await;
+                let abort = |io: &TokioIo<tokio::net::TcpStream>| {
+                    // Closing with nothing left to linger for resets the connection.
+                    let _ = io.inner().set_zero_linger();
+                };
+                serve_connection(TokioIo::new(stream), abort, connection, service, draining).await;
             }
             Stream::Unix(stream) => {
                 let connection = Arc::new(ConnectionInfo {
@@ -270,7 +272,8 @@ impl Accepted {
                 let Ok(stream) = tokio::net::UnixStream::from_std(stream) else {
                     return;
                 };
-                serve_connection(TokioIo::new(stream), connection, service, draining).await;
+                // A Unix socket has no reset.
+                serve_connection(TokioIo::new(stream), |_| {}, connection, service, draining).await;
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,6 +33,8 @@ pub(super) struct Watch {
     state: AtomicU64,
     /// Microseconds since `accepted` when the client stopped taking what we write; 0 when it does.
     deaf_since: AtomicU64,
+    /// Whether a reply broke off: the connection must not end as if it had been whole.
+    is_cut: AtomicBool,
 }
 
 impl Watch {
@@ -41,6 +43,7 @@ impl Watch {
             accepted: Instant::now(),
             state: AtomicU64::new(0),
             deaf_since: AtomicU64::new(0),
+            is_cut: AtomicBool::new(false),
         })
     }
 
@@ -104,9 +107,21 @@ impl Watch {
 }
 
 /// A client's stream that tells its [`Watch`] when a request begins.
+///
+/// After a reply that broke off it ends by `abort`, which resets the connection: to a client of
+/// HTTP/1.0 an orderly end would say that the reply is complete.
 pub(super) struct WatchedIo<T> {
     pub(super) io: T,
     pub(super) watch: Arc<Watch>,
+    pub(super) abort: fn(&T),
+}
+
+impl<T> Drop for WatchedIo<T> {
+    fn drop(&mut self) {
+        if self.watch.is_cut.load(Ordering::Relaxed) {
+            (self.abort)(&self.io);
+        }
+    }
 }
 
 impl<T: Read + Unpin> Read for WatchedIo<T> {
@@ -153,6 +168,9 @@ impl<T: Write + Unpin> Write for WatchedIo<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watch.is_cut.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
@@ -177,7 +195,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for WatchedBody<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if matches!(polled, Poll::Ready(Some(Err(_)))) {
+            self.watch.is_cut.store(true, Ordering::Relaxed);
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -7,6 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
@@ -25,6 +26,10 @@ const BUFFER_BYTES: usize = 1024 * 1024;
 /// to wake it, and how late a line can be.
 const ROUND: Duration = Duration::from_millis(5);
 
+/// How long the last lines may take at the end; an output that takes nothing must not hold up the
+/// end of the process.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How often the loss of lines is reported, at most.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
@@ -32,7 +37,14 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct AccessLog {
     shared: Arc<Shared>,
-    writer: Option<JoinHandle<()>>,
+    writer: Option<WriterThread>,
+}
+
+/// The thread that owns the output, and the news of its end.
+#[derive(Debug)]
+struct WriterThread {
+    thread: JoinHandle<()>,
+    ended: Receiver<std::convert::Infallible>,
 }
 
 /// One core's end of the access log.
@@ -102,16 +114,21 @@ impl AccessLog {
         let writer = Writer {
             shared: Arc::clone(&shared),
             sink,
+            is_torn: false,
             reported: None,
         };
+        let (ending, ended) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || writer.run())?;
+            .spawn(move || {
+                let _ending = ending;
+                writer.run();
+            })?;
         *shared.writer.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(thread.thread().clone());
         Ok(Self {
             shared,
-            writer: Some(thread),
+            writer: Some(WriterThread { thread, ended }),
         })
     }
 
@@ -136,9 +153,11 @@ impl AccessLog {
     fn finish(&mut self) {
         if let Some(writer) = self.writer.take() {
             self.shared.is_closing.store(true, Ordering::Release);
-            writer.thread().unpark();
-            // A panic of the writer was already reported by the panic hook.
-            let _ = writer.join();
+            writer.thread.thread().unpark();
+            // Nothing is ever sent: the channel ends with the writer, however that ends.
+            if writer.ended.recv_timeout(CLOSE_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+                tracing::error!("the access log's output takes nothing; its last lines are lost");
+            }
         }
     }
 }
@@ -215,6 +234,8 @@ impl Sink {
 struct Writer {
     shared: Arc<Shared>,
     sink: Sink,
+    /// Whether the last write may have left half a line behind.
+    is_torn: bool,
     /// When a loss was last reported, and how many lines were lost by then.
     reported: Option<(Instant, u64)>,
 }
@@ -262,7 +283,11 @@ impl Writer {
                 continue;
             }
             has_written = true;
-            if self.sink.write(round).is_err() {
+            if self.is_torn {
+                round.insert(0, b'\n');
+            }
+            self.is_torn = self.sink.write(round).is_err();
+            if self.is_torn {
                 let lines = round.iter().filter(|byte| **byte == b'\n').count() as u64;
                 self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
             }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -10,17 +11,32 @@ use tracing_subscriber::{Layer, fmt};
 
 use crate::config::{Level, LogConfig, LogFormat};
 
-/// Starts the application log for the whole process; a second call changes nothing.
+/// Lines that may wait for a reader of stderr that is slow; beyond it they are dropped.
+const BUFFERED_LINES: usize = 4_096;
+
+/// Keeps the application log running; dropping it writes what still waits, for a second at most.
+#[derive(Debug)]
+pub struct LogGuard {
+    _writer: WorkerGuard,
+}
+
+/// Starts the application log for the whole process, with a thread that writes it, so that no
+/// request ever waits for stderr; a second call changes nothing.
 ///
 /// `rust_log` is the value of `RUST_LOG`, which wins over `log.level` where it can be read; it
 /// takes the form `level` or `module=level,…`.
-pub fn start(config: &LogConfig, rust_log: Option<&str>) {
+pub fn start(config: &LogConfig, rust_log: Option<&str>) -> LogGuard {
+    let (stderr, writer) = NonBlockingBuilder::default()
+        .buffered_lines_limit(BUFFERED_LINES)
+        .lossy(true)
+        .thread_name("log")
+        .finish(io::stderr());
     let is_json = match config.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => !io::stderr().is_terminal(),
     };
-    let lines = fmt::layer().with_writer(io::stderr);
+    let lines = fmt::layer().with_writer(stderr);
     let lines = if is_json {
         lines.json().flatten_event(true).boxed()
     } else {
@@ -39,6 +55,7 @@ pub fn start(config: &LogConfig, rust_log: Option<&str>) {
     {
         tracing::warn!("RUST_LOG cannot be read as `level` or `module=level,…`; log.level is used");
     }
+    LogGuard { _writer: writer }
 }
 
 fn targets(level: Level, rust_log: Option<&str>) -> (Targets, bool) {

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
-use http::{Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use rustix::net::RecvFlags;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::error::{Failure, UpstreamError};
 use super::origin::UpstreamLimits;
@@ -50,9 +52,13 @@ impl Meter {
 pub(super) struct Connection {
     sender: http1::SendRequest<RequestBody>,
     meter: Arc<Meter>,
+    /// The task that moves the bytes. It must not outlive the connection: after an early answer it
+    /// would go on uploading, under no deadline, to an upstream that has stopped reading.
+    _driver: AbortOnDropHandle<()>,
     /// A second handle on the socket, to look at it without hyper; none in measurements.
     probe: Option<OwnedFd>,
     is_reused: bool,
+    is_retired: bool,
 }
 
 impl fmt::Debug for Connection {
@@ -78,6 +84,13 @@ pub(super) struct Head {
     pub(super) meter: Arc<Meter>,
 }
 
+impl Head {
+    /// The version that the upstream speaks.
+    pub(super) fn version(&self) -> Version {
+        self.response.version()
+    }
+}
+
 impl Connection {
     /// Starts HTTP on an open stream; its driver runs as a task of the current core.
     pub(super) async fn start<T>(io: T, probe: Option<OwnedFd>) -> Result<Self, Failure>
@@ -95,16 +108,21 @@ impl Connection {
             .await
             .map_err(|_| Failure::Reset)?;
         // Faults of the driver reach the exchange through its sender; an idle one just ends.
+        let driver = async move {
+            let _ = driver.await;
+        };
         #[expect(
             clippy::disallowed_methods,
-            reason = "ends by itself when its sender is dropped"
+            reason = "ends with its connection at the latest"
         )]
-        tokio::spawn(driver);
+        let driver = AbortOnDropHandle::new(tokio::spawn(driver));
         Ok(Self {
             sender,
             meter,
+            _driver: driver,
             probe,
             is_reused: false,
+            is_retired: false,
         })
     }
 
@@ -115,7 +133,12 @@ impl Connection {
 
     /// Whether it could take a request, as far as hyper knows.
     pub(super) fn is_ready(&self) -> bool {
-        self.sender.is_ready()
+        !self.is_retired && self.sender.is_ready()
+    }
+
+    /// Takes it out of use once the running exchange has ended.
+    pub(super) fn retire(&mut self) {
+        self.is_retired = true;
     }
 
     /// Waits until hyper would take a request, or the connection has ended.
@@ -205,6 +228,14 @@ fn head(
     match answer {
         // Nothing that leaves here asks for an upgrade, so nothing may be upgraded.
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            Err(failed(meter, Failure::Invalid))
+        }
+        // Two lengths that need not agree: whoever reads such an answer otherwise than hyper sees
+        // another answer (RFC 9112 6.3).
+        Ok(response)
+            if response.headers().contains_key(TRANSFER_ENCODING)
+                && response.headers().contains_key(CONTENT_LENGTH) =>
+        {
             Err(failed(meter, Failure::Invalid))
         }
         Ok(response) => Ok(Head {

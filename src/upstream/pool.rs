@@ -38,7 +38,10 @@ impl Pool {
         loop {
             let Idle { connection, proven } = self.idle().pop()?;
             if proven.elapsed() >= self.reuse_within {
-                // Those below are older still; the sweep closes them.
+                // Those below are older still; they go first, so that the one that is opened
+                // instead is not one too many.
+                let aged = std::mem::take(&mut *self.idle());
+                drop(aged);
                 return None;
             }
             if connection.is_quiet() {
