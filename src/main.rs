@@ -111,7 +111,8 @@ impl ConfigArguments {
 
 /// Why the program ends early: a text for stderr and an exit code.
 struct Failure {
-    text: String,
+    /// Gone to the application log already where there is none.
+    text: Option<String>,
     code: u8,
 }
 
@@ -123,21 +124,21 @@ impl Failure {
             false => UNAVAILABLE,
         };
         Self {
-            text: format!("{error:#}"),
+            text: Some(format!("{error:#}")),
             code,
         }
     }
 
     fn unavailable(error: &anyhow::Error) -> Self {
         Self {
-            text: format!("{error:#}"),
+            text: Some(format!("{error:#}")),
             code: UNAVAILABLE,
         }
     }
 
     fn internal(error: &anyhow::Error) -> Self {
         Self {
-            text: format!("{error:#}"),
+            text: Some(format!("{error:#}")),
             code: INTERNAL,
         }
     }
@@ -146,7 +147,7 @@ impl Failure {
 impl From<ConfigFaults> for Failure {
     fn from(faults: ConfigFaults) -> Self {
         Self {
-            text: faults.to_string(),
+            text: Some(faults.to_string()),
             code: CONFIGURATION,
         }
     }
@@ -201,7 +202,9 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "{}", failure.text);
+            if let Some(text) = failure.text {
+                let _ = writeln!(io::stderr(), "{text}");
+            }
             ExitCode::from(failure.code)
         }
     }
@@ -314,12 +317,9 @@ fn finish(report: app::DrainReport) -> Result<(), Failure> {
     if report.unfinished == 0 {
         return Ok(());
     }
-    let text = format!(
-        "{} connections or exchanges did not end in time",
-        report.unfinished
-    );
+    // Not printed: a reader of stderr that has stalled must not hold up the end.
     Err(Failure {
-        text,
+        text: None,
         code: INTERNAL,
     })
 }

@@ -21,7 +21,7 @@ pub struct LogGuard {
 }
 
 /// Starts the application log for the whole process, with a thread that writes it, so that no
-/// request ever waits for stderr; a second call changes nothing.
+/// request ever waits for stderr, and sends panics there, too. A second call changes nothing else.
 ///
 /// `rust_log` is the value of `RUST_LOG`, which wins over `log.level` where it can be read; it
 /// takes the form `level` or `module=level,…`.
@@ -55,6 +55,18 @@ pub fn start(config: &LogConfig, rust_log: Option<&str>) -> LogGuard {
     {
         tracing::warn!("RUST_LOG cannot be read as `level` or `module=level,…`; log.level is used");
     }
+    // The default hook would write to stderr by itself, and wait for it.
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic
+            .location()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let message = panic.payload_as_str().unwrap_or_default();
+        tracing::error!(
+            panic.location = location,
+            "a fault of the program: {message}"
+        );
+    }));
     LogGuard { _writer: writer }
 }
 

@@ -231,11 +231,11 @@ fn fill(pipe: &PipeReader) {
 }
 
 #[track_caller]
-fn assert_ends_by_sigterm(mut program: Program) {
+fn assert_ends_by_sigterm(mut program: Program, code: i32) {
     program.signal(Signal::TERM);
     let ended = program.end_within(FEW_SECONDS);
     let ended = ended.unwrap_or_else(|| panic!("it still runs {FEW_SECONDS:?} after SIGTERM"));
-    assert_eq!(ended.code(), Some(0), "{ended}");
+    assert_eq!(ended.code(), Some(code), "{ended}");
 }
 
 #[test]
@@ -261,15 +261,13 @@ fn a_stdout_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
         assert_eq!(answer.status(), 200, "request {number}: {answer:?}");
         assert_eq!(answer.outcome(), "answered");
     }
-    assert_ends_by_sigterm(program);
+    assert_ends_by_sigterm(program, 0);
     drop(unread);
 }
 
-#[test]
-fn a_stderr_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
-    let _alone = alone();
-    let nobody = ClosedPort::bind();
-    let folder = configure(&nobody.base_url(), "off");
+/// Starts the gateway with a stderr that is read until it serves, and never again; the pipe is
+/// full then.
+fn start_with_deaf_stderr(folder: &TempDir) -> (Program, SocketAddr, BufReader<PipeReader>) {
     let (reader, stderr) = io::pipe().expect("a pipe");
     let program = start_with(folder.path(), &RUN, &[], Stdio::null(), stderr);
     let mut unread = BufReader::new(reader);
@@ -285,6 +283,15 @@ fn a_stderr_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
     let address = address_in(&until("\"listening\""));
     until("the credential is loaded");
     fill(unread.get_ref());
+    (program, address, unread)
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
+    let _alone = alone();
+    let nobody = ClosedPort::bind();
+    let folder = configure(&nobody.base_url(), "off");
+    let (program, address, unread) = start_with_deaf_stderr(&folder);
 
     // Each leaves a warning: more of them than the program keeps for a slow reader.
     in_parallel(4, 4, |_| {
@@ -297,6 +304,22 @@ fn a_stderr_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
             assert_eq!(answer.outcome(), "not-sent");
         }
     });
-    assert_ends_by_sigterm(program);
+    assert_ends_by_sigterm(program, 0);
+    drop(unread);
+}
+
+#[test]
+fn a_drain_that_is_given_up_ends_though_nobody_reads_stderr() {
+    let _alone = alone();
+    let upstream = ScriptedUpstream::start(|mut conversation| {
+        conversation.request();
+        conversation.listen();
+    });
+    let folder = configure(&upstream.base_url(), "off");
+    let (program, address, unread) = start_with_deaf_stderr(&folder);
+    let mut client = Client::connect(address);
+    client.begin(payment("order-without-answer"));
+    eventually("the request at the upstream", || upstream.requests().pop());
+    assert_ends_by_sigterm(program, 70);
     drop(unread);
 }
