@@ -1,0 +1,297 @@
+//! How each error looks from outside: code, status, words, and whose move it is.
+//!
+//! One match without a wildcard, so that a new error cannot be forgotten. README.md shows the same
+//! table for callers.
+
+use http::StatusCode;
+
+use crate::body::BodyError;
+use crate::proxy::error::ProxyError;
+use crate::upstream::Failure;
+
+/// How long a client is asked to wait when the gateway itself is short of room, in seconds.
+const OVERLOADED_RETRY_AFTER: &str = "1";
+
+/// The whole value of `Proxy-Status` for an error type of RFC 9209 section 2.3.
+macro_rules! proxy_status {
+    ($error:literal) => {
+        concat!("moden-gateway; error=", $error)
+    };
+}
+
+/// How one kind of error looks from outside.
+pub(super) struct Face {
+    pub(super) code: &'static str,
+    pub(super) status: StatusCode,
+    pub(super) title: &'static str,
+    pub(super) detail: &'static str,
+    /// The whole value of `Proxy-Status` (RFC 9209 section 2).
+    pub(super) proxy_status: &'static str,
+    pub(super) retry_after: Option<&'static str>,
+    /// Whose move it is; decides how loud the application log is.
+    pub(super) fault: Fault,
+}
+
+/// The side at fault.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The one who called.
+    Client,
+    /// This process, or who runs it.
+    Gateway,
+    /// MODEN, or the way to it.
+    Upstream,
+}
+
+impl Face {
+    const fn new(
+        fault: Fault,
+        code: &'static str,
+        status: StatusCode,
+        proxy_status: &'static str,
+        title: &'static str,
+        detail: &'static str,
+    ) -> Self {
+        Self {
+            code,
+            status,
+            title,
+            detail,
+            proxy_status,
+            retry_after: None,
+            fault,
+        }
+    }
+}
+
+/// A fault of ours, after which nobody knows whether bytes left.
+pub(super) const INTERNAL: Face = Face::new(
+    Fault::Gateway,
+    "internal",
+    StatusCode::INTERNAL_SERVER_ERROR,
+    proxy_status!("proxy_internal_error"),
+    "Internal error",
+    "the gateway failed; whether MODEN received the request is not known",
+);
+
+/// What a client sees of an error.
+pub(super) fn face(error: &ProxyError) -> Face {
+    match error {
+        ProxyError::HostInvalid => Face::new(
+            Fault::Client,
+            "request-malformed",
+            StatusCode::BAD_REQUEST,
+            proxy_status!("http_request_error"),
+            "Malformed request",
+            "a request names exactly one valid Host",
+        ),
+        ProxyError::PathAmbiguous => Face::new(
+            Fault::Client,
+            "path-ambiguous",
+            StatusCode::BAD_REQUEST,
+            proxy_status!("http_request_error"),
+            "Ambiguous path",
+            "the path could be read in more than one way; write it plainly, in the spelling of \
+             its route, without empty or dot segments, percent-encoding or a slash at its end",
+        ),
+        ProxyError::UriTooLong => Face::new(
+            Fault::Client,
+            "uri-too-long",
+            StatusCode::URI_TOO_LONG,
+            proxy_status!("http_request_error"),
+            "URI too long",
+            "the request target is longer than can be passed on",
+        ),
+        ProxyError::EnvironmentMismatch => Face::new(
+            Fault::Client,
+            "environment-mismatch",
+            StatusCode::FORBIDDEN,
+            proxy_status!("http_request_denied"),
+            "Wrong environment",
+            "the path names the sandbox, but this gateway serves production; call \
+             /pay/<endpoint> and let the gateway's configuration choose the environment",
+        ),
+        ProxyError::RouteNotFound => Face::new(
+            Fault::Client,
+            "route-not-found",
+            StatusCode::NOT_FOUND,
+            proxy_status!("http_request_denied"),
+            "No such route",
+            "no route of this gateway has this path; endpoints are called as /pay/<endpoint>",
+        ),
+        ProxyError::MethodNotAllowed { .. } => Face::new(
+            Fault::Client,
+            "method-not-allowed",
+            StatusCode::METHOD_NOT_ALLOWED,
+            proxy_status!("http_request_denied"),
+            "Method not allowed",
+            "the route does not allow this method; Allow lists those it does",
+        ),
+        ProxyError::ExpectationFailed => Face::new(
+            Fault::Client,
+            "expectation-failed",
+            StatusCode::EXPECTATION_FAILED,
+            proxy_status!("http_request_error"),
+            "Expectation failed",
+            "the only expectation that can be met is 100-continue",
+        ),
+        ProxyError::LoopDetected => Face::new(
+            Fault::Client,
+            "loop-detected",
+            StatusCode::LOOP_DETECTED,
+            proxy_status!("proxy_loop_detected"),
+            "Loop detected",
+            "Via says that this request came through a moden-gateway before",
+        ),
+        ProxyError::Body(error) => body_face(*error),
+        ProxyError::LengthRequired => Face::new(
+            Fault::Client,
+            "length-required",
+            StatusCode::LENGTH_REQUIRED,
+            proxy_status!("http_request_error"),
+            "Length required",
+            "a body this long needs a Content-Length with GET and HEAD",
+        ),
+        ProxyError::CredentialUnavailable => Face {
+            code: "credential-unavailable",
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            title: "No credential",
+            detail: "the gateway has no usable credential; nothing is forwarded without one",
+            proxy_status: proxy_status!("proxy_configuration_error"),
+            retry_after: None,
+            fault: Fault::Gateway,
+        },
+        ProxyError::CredentialRejected => Face {
+            code: "credential-rejected",
+            status: StatusCode::BAD_GATEWAY,
+            title: "Credential rejected",
+            detail: "MODEN answered 401: it did not accept the gateway's credential",
+            proxy_status: "moden-gateway; received-status=401",
+            retry_after: None,
+            fault: Fault::Gateway,
+        },
+        ProxyError::Upstream(error) => upstream_face(&error.failure),
+    }
+}
+
+fn body_face(error: BodyError) -> Face {
+    match error {
+        BodyError::TooLarge => Face::new(
+            Fault::Client,
+            "body-too-large",
+            StatusCode::PAYLOAD_TOO_LARGE,
+            proxy_status!("http_request_error"),
+            "Body too large",
+            "the request body is longer than this listener accepts",
+        ),
+        BodyError::Timeout => Face::new(
+            Fault::Client,
+            "request-timeout",
+            StatusCode::REQUEST_TIMEOUT,
+            proxy_status!("http_request_error"),
+            "Request timeout",
+            "the request body did not arrive in time",
+        ),
+        BodyError::Incomplete => Face::new(
+            Fault::Client,
+            "request-malformed",
+            StatusCode::BAD_REQUEST,
+            proxy_status!("http_request_error"),
+            "Malformed request",
+            "the request body ended, or broke its framing, before it was complete",
+        ),
+    }
+}
+
+fn upstream_face(failure: &Failure) -> Face {
+    let unreachable = |proxy_status, detail| {
+        let title = "Upstream unreachable";
+        Face::new(
+            Fault::Upstream,
+            "upstream-unreachable",
+            StatusCode::BAD_GATEWAY,
+            proxy_status,
+            title,
+            detail,
+        )
+    };
+    let timeout = |proxy_status, detail| {
+        let title = "Upstream timeout";
+        Face::new(
+            Fault::Upstream,
+            "upstream-timeout",
+            StatusCode::GATEWAY_TIMEOUT,
+            proxy_status,
+            title,
+            detail,
+        )
+    };
+    match failure {
+        Failure::QueueTimeout => Face {
+            code: "overloaded",
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            title: "Overloaded",
+            detail: "all connections to MODEN are busy",
+            proxy_status: proxy_status!("http_request_denied"),
+            retry_after: Some(OVERLOADED_RETRY_AFTER),
+            fault: Fault::Gateway,
+        },
+        Failure::Dns(_) => unreachable(
+            proxy_status!("dns_error"),
+            "MODEN's name could not be resolved",
+        ),
+        Failure::Refused => unreachable(
+            proxy_status!("connection_refused"),
+            "MODEN refused the connection",
+        ),
+        Failure::Unreachable(_) => unreachable(
+            proxy_status!("destination_unavailable"),
+            "MODEN could not be reached",
+        ),
+        Failure::Tunnel(_) => unreachable(
+            proxy_status!("destination_unavailable"),
+            "the egress proxy opened no tunnel to MODEN",
+        ),
+        Failure::Certificate(_) => unreachable(
+            proxy_status!("tls_certificate_error"),
+            "MODEN's certificate was not accepted; nothing was sent",
+        ),
+        Failure::Tls(_) => unreachable(
+            proxy_status!("tls_protocol_error"),
+            "the TLS handshake with MODEN failed",
+        ),
+        Failure::ConnectTimeout => timeout(
+            proxy_status!("connection_timeout"),
+            "connecting to MODEN took too long",
+        ),
+        Failure::ResponseTimeout => timeout(
+            proxy_status!("http_response_timeout"),
+            "MODEN did not answer in time",
+        ),
+        Failure::AnswerTimeout => timeout(
+            proxy_status!("http_response_timeout"),
+            "MODEN's answer stalled before it was complete",
+        ),
+        Failure::Reset => Face::new(
+            Fault::Upstream,
+            "upstream-reset",
+            StatusCode::BAD_GATEWAY,
+            proxy_status!("connection_terminated"),
+            "Upstream reset",
+            "the connection to MODEN ended before its answer was complete",
+        ),
+        Failure::Invalid => Face::new(
+            Fault::Upstream,
+            "upstream-invalid",
+            StatusCode::BAD_GATEWAY,
+            proxy_status!("http_protocol_error"),
+            "Invalid answer",
+            "what MODEN sent is not a valid HTTP answer",
+        ),
+        // A 408 invites a repetition, which is only right when nothing has left (RFC 9110 15.5.9).
+        Failure::RequestBody(BodyError::Timeout | BodyError::Incomplete) => {
+            body_face(BodyError::Incomplete)
+        }
+        Failure::RequestBody(BodyError::TooLarge) => body_face(BodyError::TooLarge),
+    }
+}
