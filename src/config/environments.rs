@@ -156,11 +156,20 @@ fn documented_production() -> BaseUrl {
 /// A mistake here would move real money, or test with it.
 fn check_base_urls(environments: &EnvironmentsConfig, report: &mut Report) {
     let production = &environments.production.base_url;
-    if environments.sandbox.base_url == documented_production() {
+    let sandbox = &environments.sandbox.base_url;
+    let is_at_moden = sandbox.authority() == documented_production().authority();
+    // On MODEN's host only the sandbox's prefix keeps a request away from real money, and another
+    // spelling of production's path might still be read as production.
+    if is_at_moden
+        && !sandbox
+            .path()
+            .split('/')
+            .any(|segment| segment == "sandbox")
+    {
         report.fault(
             "environments.sandbox.base_url",
-            "is MODEN's production, where requests move real money; the sandbox is \
-             https://api.modenpay.io/pay/sandbox",
+            "is on MODEN's host and not its sandbox, so that requests might move real money; the \
+             sandbox is https://api.modenpay.io/pay/sandbox",
         );
     } else if *production == environments.sandbox.base_url {
         report.fault(

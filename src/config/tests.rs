@@ -473,6 +473,15 @@ fn refuses_a_sandbox_that_is_production_whatever_production_is_said_to_be() {
 }
 
 #[test]
+fn refuses_a_sandbox_on_modens_host_that_is_not_its_sandbox() {
+    for path in ["", "/", "/Pay", "/pay/Sandbox", "/payments"] {
+        let text = format!("{CREDENTIAL}\nbase_url = \"https://api.modenpay.io{path}\"");
+        let message = message(load_text(&text), "environments.sandbox.base_url");
+        assert!(message.contains("real money"), "{path}: {message}");
+    }
+}
+
+#[test]
 fn refuses_an_open_listener_and_says_what_to_write() {
     let text = "[[listeners]]\naddress = \"0.0.0.0:8080\"\n";
     let message = message(load_with_credential(text), "listeners[0].address");
