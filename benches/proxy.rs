@@ -21,14 +21,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use arc_swap::ArcSwap;
-use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use moden_gateway::config::{self, LoadOptions, LogOutput};
 use moden_gateway::credentials::{Credential, Credentials};
-use moden_gateway::proxy::{Proxy, ReplyBody, Snapshot};
+use moden_gateway::proxy::{Proxy, Snapshot};
 use moden_gateway::secret::Secret;
-use moden_gateway::server::{ConnectionInfo, ListenerInfo, Service, serve_connection};
+use moden_gateway::server::{ConnectionInfo, ListenerInfo, serve_connection};
 use moden_gateway::telemetry::access_log::AccessLog;
 use moden_gateway::upstream::{Origin, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -64,21 +62,6 @@ const ANSWER: &str = concat!(
     "\r\n",
     r#"{"status":"success","url":"https://pay.example/p/0123456789abcdef0123456789abcdef0123456"}"#,
 );
-
-#[derive(Clone)]
-struct Gateway(Arc<Proxy>);
-
-impl Service for Gateway {
-    type Body = ReplyBody;
-
-    fn answer(
-        self,
-        request: Request<Incoming>,
-        connection: Arc<ConnectionInfo>,
-    ) -> impl Future<Output = Response<ReplyBody>> + Send {
-        self.0.handle(request, connection)
-    }
-}
 
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args()
@@ -195,7 +178,7 @@ fn run(requests: u64) -> anyhow::Result<()> {
                 TokioIo::new(server),
                 |_| {},
                 Arc::new(connection),
-                Gateway(Arc::new(proxy)),
+                Arc::new(proxy),
                 CancellationToken::new(),
             ));
             ask_all(client, requests).await

@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::{self, BodyLimits, RequestBody};
 use crate::client_auth::ClientIdentity;
-use crate::server::ConnectionInfo;
+use crate::server::{ConnectionInfo, Service};
 use crate::telemetry::access_log::LineBuffer;
 use crate::upstream::{Answer, Upstream};
 
@@ -154,6 +154,18 @@ impl Proxy {
         }
         headers::clean_answer(&mut answer.head.headers);
         Ok(answer)
+    }
+}
+
+impl Service for Arc<Proxy> {
+    type Body = ReplyBody;
+
+    fn answer(
+        self,
+        request: Request<Incoming>,
+        connection: Arc<ConnectionInfo>,
+    ) -> impl Future<Output = Response<ReplyBody>> + Send {
+        self.handle(request, connection)
     }
 }
 

@@ -7,15 +7,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Health;
-use crate::proxy::{Proxy, ReplyBody, Snapshot};
-use crate::server::{Accepted, ConnectionInfo, Service};
+use crate::proxy::{Proxy, Snapshot};
+use crate::server::Accepted;
 use crate::telemetry::access_log::LineBuffer;
 use crate::upstream::{Origin, Upstream};
 
@@ -131,11 +129,11 @@ async fn run(
         parts.access_log,
         exchanges.clone(),
     );
-    let gateway = Gateway(Arc::new(proxy));
+    let proxy = Arc::new(proxy);
     let all_ended = async {
         while let Some(accepted) = sockets.recv().await {
             let ended = Ended(Arc::clone(&connections));
-            let connection = accepted.serve(gateway.clone(), parts.draining.clone());
+            let connection = accepted.serve(Arc::clone(&proxy), parts.draining.clone());
             serving.spawn(async move {
                 connection.await;
                 drop(ended);
@@ -152,7 +150,7 @@ async fn run(
         loop {
             beats.tick().await;
             parts.health.beat(parts.index);
-            gateway.0.upstream().sweep();
+            proxy.upstream().sweep();
         }
     };
     tokio::select! {
@@ -169,21 +167,5 @@ struct Ended(Arc<AtomicUsize>);
 impl Drop for Ended {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Gives the server's requests to the proxy of this core.
-#[derive(Clone)]
-struct Gateway(Arc<Proxy>);
-
-impl Service for Gateway {
-    type Body = ReplyBody;
-
-    fn answer(
-        self,
-        request: Request<Incoming>,
-        connection: Arc<ConnectionInfo>,
-    ) -> impl Future<Output = Response<ReplyBody>> + Send {
-        self.0.handle(request, connection)
     }
 }
