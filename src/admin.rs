@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::credentials::Credentials;
+use crate::telemetry::metrics::Metrics;
 
 /// Admin connections served at once; more wait.
 const MAX_CONNECTIONS: usize = 64;
@@ -100,6 +101,7 @@ impl Health {
 pub struct Admin {
     listener: TcpListener,
     health: Arc<Health>,
+    metrics: Arc<Metrics>,
 }
 
 impl Admin {
@@ -107,10 +109,15 @@ impl Admin {
     ///
     /// # Errors
     /// When the address is taken or not allowed.
-    pub async fn bind(address: SocketAddr, health: Arc<Health>) -> io::Result<Self> {
+    pub async fn bind(
+        address: SocketAddr,
+        health: Arc<Health>,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
         Ok(Self {
             listener: TcpListener::bind(address).await?,
             health,
+            metrics,
         })
     }
 
@@ -130,7 +137,11 @@ impl Admin {
             let permit = Arc::clone(&connections).acquire_owned().await;
             match self.listener.accept().await {
                 Ok((stream, _peer)) => {
-                    let serving = serve_connection(stream, Arc::clone(&self.health));
+                    let serving = serve_connection(
+                        stream,
+                        Arc::clone(&self.health),
+                        Arc::clone(&self.metrics),
+                    );
                     tasks.spawn(async move {
                         serving.await;
                         drop(permit);
@@ -145,9 +156,11 @@ impl Admin {
     }
 }
 
-async fn serve_connection(stream: TcpStream, health: Arc<Health>) {
+async fn serve_connection(stream: TcpStream, health: Arc<Health>, metrics: Arc<Metrics>) {
     let service = hyper::service::service_fn(move |request| {
-        std::future::ready(Ok::<_, std::convert::Infallible>(answer(&request, &health)))
+        std::future::ready(Ok::<_, std::convert::Infallible>(answer(
+            &request, &health, &metrics,
+        )))
     });
     // What goes wrong with an admin client's connection concerns that client only.
     let _ = http1::Builder::new()
@@ -157,7 +170,11 @@ async fn serve_connection(stream: TcpStream, health: Arc<Health>) {
         .await;
 }
 
-fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>> {
+fn answer(
+    request: &Request<Incoming>,
+    health: &Health,
+    metrics: &Metrics,
+) -> Response<Full<Bytes>> {
     let (status, text) = match request.uri().path() {
         "/livez" => match health.stuck_core() {
             None => (StatusCode::OK, "alive\n".to_owned()),
@@ -170,6 +187,7 @@ fn answer(request: &Request<Incoming>, health: &Health) -> Response<Full<Bytes>>
             None => (StatusCode::OK, "ready\n".to_owned()),
             Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
         },
+        "/metrics" => (StatusCode::OK, metrics.render()),
         _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
     };
     let is_allowed = matches!(*request.method(), Method::GET | Method::HEAD);

@@ -29,6 +29,7 @@ use crate::credentials::Credentials;
 use crate::proxy::Snapshot;
 use crate::server::{Accepted, Listener};
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::Metrics;
 use crate::upstream::Origin;
 
 pub use crate::upstream::OriginError;
@@ -84,6 +85,7 @@ impl App {
         let snapshot = Snapshot::build(&config, &origin, Arc::clone(&credentials));
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
 
+        let metrics = Arc::new(Metrics::build(&config));
         let core_count = core_count(config.server.threads);
         let health = Arc::new(Health::new(core_count, Arc::clone(&credentials)));
         let listeners = config
@@ -99,7 +101,7 @@ impl App {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let admin = Admin::bind(config.admin.address, Arc::clone(&health))
+        let admin = Admin::bind(config.admin.address, Arc::clone(&health), metrics)
             .await
             .with_context(|| format!("failed to bind admin.address {}", config.admin.address))?;
         let access_log = AccessLog::start(&config.access_log.output, core_count)

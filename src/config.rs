@@ -29,6 +29,7 @@ mod environments;
 mod faults;
 mod headers;
 mod layers;
+mod limits;
 mod listeners;
 mod log;
 mod routes;
@@ -44,6 +45,7 @@ pub use base_url::BaseUrl;
 pub use environments::{EnvironmentConfig, EnvironmentsConfig};
 pub use faults::{ConfigFaults, Fault};
 pub use headers::HeadersConfig;
+pub use limits::{Allowance, Dimension, LimitConfig, LimitMode, UPSTREAM_LIMIT};
 pub use listeners::{ListenAddress, ListenerConfig};
 pub use log::{Level, LogConfig, LogFormat};
 pub use routes::{RouteConfig, RoutePath};
@@ -55,6 +57,7 @@ pub use upstream::{ProxyUrl, Roots, UpstreamConfig};
 use environments::EnvironmentsFile;
 use faults::Report;
 use headers::HeadersFile;
+use limits::LimitFile;
 use routes::RouteFile;
 use schema::KnownKeys;
 use tree::Tree;
@@ -85,6 +88,8 @@ pub struct Config {
     pub headers: HeadersConfig,
     /// What is forwarded, in order of precedence; at least one.
     pub routes: Vec<RouteConfig>,
+    /// How much is admitted; every policy holds for every request.
+    pub limits: Vec<LimitConfig>,
     /// One line a request.
     pub access_log: AccessLogConfig,
     /// What the program says of itself.
@@ -245,6 +250,8 @@ fn build(environment: Option<Environment>, tree: &mut Tree, report: &mut Report)
     let headers = tree.section::<HeadersFile>("headers", report).build(report);
     let routes = tree.list("routes", report);
     let routes = routes::build(routes.unwrap_or_else(routes::default_list), report);
+    let limits = tree.list("limits", report).unwrap_or_default();
+    let limits = limits::build(limits, report);
     let access_log = tree.section("access_log", report);
     let log = tree.section("log", report);
 
@@ -257,6 +264,7 @@ fn build(environment: Option<Environment>, tree: &mut Tree, report: &mut Report)
         upstream,
         headers,
         routes,
+        limits,
         access_log,
         log,
     })
@@ -283,6 +291,8 @@ struct ConfigFile {
     /// What is forwarded; the first match wins, and without a match nothing leaves. By default
     /// everything below `/pay/`, by POST.
     routes: Vec<RouteFile>,
+    /// How much is admitted; every policy holds for every request. By default none.
+    limits: Vec<LimitFile>,
     access_log: AccessLogConfig,
     log: LogConfig,
 }
@@ -298,6 +308,7 @@ impl Default for ConfigFile {
             upstream: UpstreamConfig::default(),
             headers: HeadersFile::default(),
             routes: routes::default_list(),
+            limits: Vec::new(),
             access_log: AccessLogConfig::default(),
             log: LogConfig::default(),
         }

@@ -241,6 +241,48 @@ fn says_what_was_expected_and_of_which_type_the_value_is() {
 }
 
 #[test]
+fn reads_limits_as_they_are_written() {
+    let text = "
+[[limits]]
+name = \"gateway\"
+requests = 50
+period = \"2s\"
+burst = 100
+
+[[limits]]
+name = \"at-once\"
+per = [\"route\", \"client_ip\"]
+concurrency = 20
+mode = \"observe\"
+max_keys = 10
+";
+    let limits = load_with_credential(text).expect("clean").config.limits;
+    let [rate, at_once] = limits.as_slice() else {
+        panic!("{limits:?}");
+    };
+    assert!(matches!(
+        rate.allowance,
+        Allowance::Rate { requests, period, burst }
+            if (requests.get(), period.as_secs(), burst.get()) == (50, 2, 100)
+    ));
+    assert!(matches!(at_once.allowance, Allowance::Concurrency(n) if n.get() == 20));
+    assert_eq!(at_once.per, [Dimension::Route, Dimension::ClientIp]);
+    assert_eq!((at_once.mode, at_once.max_keys), (LimitMode::Observe, 10));
+
+    for (line, key) in [
+        ("requests = 0", "limits[0].requests"),
+        ("requests = 1\nperiod = \"0s\"", "limits[0].period"),
+        ("requests = 1\nper = [\"client\"]", "limits[0].per[0]"),
+        ("concurrency = 0", "limits[0].concurrency"),
+    ] {
+        message(
+            load_with_credential(&format!("[[limits]]\nname = \"a\"\n{line}")),
+            key,
+        );
+    }
+}
+
+#[test]
 fn names_the_nearest_known_key() {
     let message_of = |text, key| message(load_with_credential(text), key);
     let near = "is an unknown key; did you mean threads?";
@@ -268,7 +310,6 @@ fn knows_no_key_whose_feature_is_not_built() {
         ("upstream", "breaker = \"off\""),
         ("routes", "order_key = \"/sn\""),
         ("telemetry", "leak_check = true"),
-        ("limits", "name = \"a\""),
     ];
     for (section, line) in unbuilt {
         let text = match section {

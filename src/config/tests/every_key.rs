@@ -72,10 +72,11 @@ fn shipped(name: &str) -> PathBuf {
 #[test]
 fn ships_a_base_file_that_names_every_key_and_no_other() {
     let text = fs::read_to_string(shipped("base.toml")).expect("it is shipped");
-    // Keys without a default are there as comments of the form `# key = …`.
+    // What has no default is there as comments of the form `# key = …` or `# [[list]]`.
     let uncommented: Vec<_> = text
         .lines()
         .map(|line| match line.strip_prefix("# ") {
+            Some(rest) if rest.starts_with("[[") => rest,
             Some(rest)
                 if rest
                     .split_once(" = ")
@@ -174,7 +175,8 @@ fn shows_defaults_in_the_schema_as_they_are_written() {
 fn file_with(path: &str, value: &str) -> String {
     let path = path
         .replace("listeners[].", "[[listeners]]\n")
-        .replace("routes[].", "[[routes]]\n");
+        .replace("routes[].", "[[routes]]\n")
+        .replace("limits[].", "[[limits]]\n");
     match path.rsplit_once('.') {
         Some((table, key)) => format!("[{table}]\n{key} = {value}\n"),
         None => format!("{path} = {value}\n"),
