@@ -24,10 +24,12 @@ use arc_swap::ArcSwap;
 use hyper_util::rt::TokioIo;
 use moden_gateway::config::{self, LoadOptions, LogOutput};
 use moden_gateway::credentials::{Credential, Credentials};
+use moden_gateway::limits::Limits;
 use moden_gateway::proxy::{Proxy, Snapshot};
 use moden_gateway::secret::Secret;
 use moden_gateway::server::{ConnectionInfo, ListenerInfo, serve_connection};
 use moden_gateway::telemetry::access_log::AccessLog;
+use moden_gateway::telemetry::metrics::Metrics;
 use moden_gateway::upstream::{Origin, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::CancellationToken;
@@ -147,10 +149,13 @@ fn run(requests: u64) -> anyhow::Result<()> {
                 &Secret::new("app"),
                 &Secret::new("secret"),
             )?);
+            let metrics = Metrics::build(&config);
+            let limits = Limits::build(&config.limits, config.upstream.limit_max, &metrics);
             let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::build(
                 &config,
                 &origin,
                 credentials,
+                Arc::new(limits),
             )));
             let access_log = AccessLog::start(&LogOutput::File("/dev/null".into()), 1)?;
 
@@ -164,6 +169,7 @@ fn run(requests: u64) -> anyhow::Result<()> {
             let listener = &config.listeners[0];
             let connection = ConnectionInfo {
                 peer: "127.0.0.1:40000".to_owned(),
+                peer_address: Some([127, 0, 0, 1].into()),
                 listener: Arc::new(ListenerInfo {
                     name: "127.0.0.1:8080".to_owned(),
                     header_timeout: listener.header_timeout,

@@ -20,12 +20,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Health};
 use crate::config::{self, Config, ConfigFaults, ListenAddress, LoadOptions, Loaded};
 use crate::credentials::Credentials;
+use crate::limits::Limits;
 use crate::proxy::Snapshot;
 use crate::server::{Accepted, Listener};
 use crate::telemetry::access_log::AccessLog;
@@ -40,6 +42,9 @@ use self::core::Core;
 /// How long the cores have to end after the drain was given up.
 const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How often limits forget keys that are whole again; until then they only cost memory.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
 /// A gateway with everything bound and built, not yet serving.
 #[derive(Debug)]
 pub struct App {
@@ -49,6 +54,7 @@ pub struct App {
     access_log: AccessLog,
     health: Arc<Health>,
     credentials: Arc<Credentials>,
+    limits: Arc<Limits>,
     config: Arc<Config>,
     /// Cancelled when the drain begins.
     draining: CancellationToken,
@@ -82,10 +88,20 @@ impl App {
             })?;
         let origin = Arc::new(origin);
         let credentials = Arc::new(Credentials::default());
-        let snapshot = Snapshot::build(&config, &origin, Arc::clone(&credentials));
+        let metrics = Arc::new(Metrics::build(&config));
+        let limits = Arc::new(Limits::build(
+            &config.limits,
+            config.upstream.limit_max,
+            &metrics,
+        ));
+        let snapshot = Snapshot::build(
+            &config,
+            &origin,
+            Arc::clone(&credentials),
+            Arc::clone(&limits),
+        );
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
 
-        let metrics = Arc::new(Metrics::build(&config));
         let core_count = core_count(config.server.threads);
         let health = Arc::new(Health::new(core_count, Arc::clone(&credentials)));
         let listeners = config
@@ -135,6 +151,7 @@ impl App {
             access_log,
             health,
             credentials,
+            limits,
             config,
             draining,
             give_up,
@@ -169,6 +186,8 @@ impl App {
         );
         let loading = credential::keep_loading(Arc::clone(&self.config), self.credentials);
         control.spawn(stop_control.clone().run_until_cancelled_owned(loading));
+        let sweeping = sweep(self.limits);
+        control.spawn(stop_control.clone().run_until_cancelled_owned(sweeping));
 
         let accepting = TaskTracker::new();
         let cores: Arc<[Core]> = self.cores.into();
@@ -255,6 +274,16 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Forgets, again and again, whom the limits need not remember.
+async fn sweep(limits: Arc<Limits>) {
+    let mut rounds = tokio::time::interval(SWEEP_EVERY);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        rounds.tick().await;
+        limits.sweep().await;
+    }
 }
 
 /// Gives a connection to the core that has the fewest.

@@ -50,6 +50,7 @@ pub mod client_auth;
 pub mod config;
 pub mod credentials;
 pub mod domain;
+pub mod limits;
 pub mod proxy;
 pub mod routing;
 pub mod secret;

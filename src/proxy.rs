@@ -15,6 +15,7 @@ mod reply;
 mod snapshot;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
@@ -147,8 +148,14 @@ impl Proxy {
         let answer = self.upstream.send(authorized, &mut record.facts).await;
         record.end_exchange();
 
-        // 11: a rejected credential is ours to mend, not the client's to see.
+        // 11: what MODEN limits holds for all clients; a rejected credential is ours to mend, not
+        // the client's to see.
         let mut answer = answer?;
+        if answer.head.status == StatusCode::TOO_MANY_REQUESTS
+            && let Some(wait) = headers::retry_after(&answer.head.headers)
+        {
+            snapshot.limits.hold_off(wait, Instant::now());
+        }
         if answer.head.status == StatusCode::UNAUTHORIZED {
             return Err(ProxyError::CredentialRejected);
         }
@@ -194,6 +201,8 @@ async fn admit(
     if !snapshot.credentials.is_available() {
         return Err(ProxyError::CredentialUnavailable);
     }
+    // 5: every limit has room for it, or nothing is taken of any.
+    record.pass_limits(route)?;
     // 6: the body, whole if it is small enough.
     let listener = record.listener();
     let limits = BodyLimits {
@@ -272,6 +281,6 @@ mod tests {
             "{}",
             size_of_output(Proxy::handle)
         );
-        assert!(size_of::<Record>() <= 384, "{}", size_of::<Record>());
+        assert!(size_of::<Record>() <= 448, "{}", size_of::<Record>());
     }
 }

@@ -29,6 +29,8 @@ pub struct Routes {
 /// One way through the gateway.
 #[derive(Debug)]
 pub struct Route {
+    /// Its place in the table, from 0.
+    pub index: u16,
     /// The operator's name for it.
     pub name: RouteName,
     path: RoutePath,
@@ -67,8 +69,10 @@ impl Routes {
     pub fn build(configs: &[RouteConfig]) -> Self {
         let routes = configs
             .iter()
-            .map(|config| {
+            .zip(0..)
+            .map(|(config, index)| {
                 Arc::new(Route {
+                    index,
                     name: RouteName::new(&config.name),
                     path: config.path.clone(),
                     methods: forwarded_methods(config).cloned().collect(),

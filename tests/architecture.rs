@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 11] = [
     &["secret", "domain", "body"],
     &["config"],
     &["telemetry"],
-    &["client_auth", "routing", "server"],
+    &["client_auth", "limits", "routing", "server"],
     &["credentials"],
     &["upstream"],
     &["proxy"],

@@ -46,6 +46,11 @@ pub struct UpstreamConfig {
     #[serde(with = "units::duration")]
     #[schemars(with = "units::DurationText")]
     pub reuse_within: Duration,
+    /// The longest `Retry-After` of a 429 of MODEN's that is honoured for all; default 60 s, zero
+    /// honours none.
+    #[serde(with = "units::duration")]
+    #[schemars(with = "units::DurationText")]
+    pub limit_max: Duration,
     /// Request bodies up to this size are received whole before anything leaves; default 64 KiB.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
@@ -78,6 +83,7 @@ impl Default for UpstreamConfig {
             queue_timeout: Duration::from_secs(1),
             max_connections: 256,
             reuse_within: Duration::from_secs(10),
+            limit_max: Duration::from_secs(60),
             hold_body: 64 * 1024,
             hold_answer: 64 * 1024,
             roots: Roots::Bundled,

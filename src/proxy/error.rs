@@ -6,6 +6,7 @@ use super::path::{PathError, TargetError};
 use crate::body::BodyError;
 use crate::credentials::CredentialUnavailable;
 use crate::domain::Outcome;
+use crate::limits::Denied;
 use crate::routing::RouteError;
 use crate::upstream::UpstreamError;
 
@@ -39,6 +40,9 @@ pub(super) enum ProxyError {
     /// The request came through this gateway before.
     #[error("the request came through this gateway before")]
     LoopDetected,
+    /// A limit has no room for the request.
+    #[error(transparent)]
+    LimitExceeded(#[from] Denied),
     /// The client's body could not be taken.
     #[error(transparent)]
     Body(#[from] BodyError),
@@ -70,6 +74,7 @@ impl ProxyError {
             | Self::MethodNotAllowed { .. }
             | Self::ExpectationFailed
             | Self::LoopDetected
+            | Self::LimitExceeded(_)
             | Self::Body(_)
             | Self::LengthRequired
             | Self::CredentialUnavailable => Outcome::NotSent,

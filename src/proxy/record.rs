@@ -15,6 +15,7 @@ use crate::body::StreamProgress;
 use crate::client_auth::ClientIdentity;
 use crate::credentials::Slot;
 use crate::domain::Outcome;
+use crate::limits::{Denied, Permit, Subject};
 use crate::routing::Route;
 use crate::server::{ConnectionInfo, ListenerInfo};
 use crate::telemetry::access_log::LineBuffer;
@@ -35,6 +36,8 @@ pub(super) struct Record {
     method: Method,
     uri: Uri,
     route: Option<Arc<Route>>,
+    /// Held until the reply is delivered, which is when the request no longer counts as running.
+    permit: Option<Permit>,
     client: Option<ClientIdentity>,
     slot: Option<Slot>,
     /// Connections tried, as `upstream` counts them.
@@ -45,6 +48,8 @@ pub(super) struct Record {
     body_progress: Option<Arc<StreamProgress>>,
     pub(super) status: StatusCode,
     pub(super) code: Option<&'static str>,
+    /// The policy that denied the request.
+    pub(super) limit: Option<Arc<str>>,
     pub(super) moden_code: Option<i64>,
     pub(super) outcome: Outcome,
     pub(super) reply_bytes: u64,
@@ -70,6 +75,7 @@ impl Record {
             method: request.method().clone(),
             uri: request.uri().clone(),
             route: None,
+            permit: None,
             client: None,
             slot: None,
             facts: ExchangeFacts::default(),
@@ -79,6 +85,7 @@ impl Record {
             body_progress: None,
             status: StatusCode::BAD_REQUEST,
             code: Some("request-malformed"),
+            limit: None,
             moden_code: None,
             outcome: Outcome::NotSent,
             reply_bytes: 0,
@@ -110,6 +117,29 @@ impl Record {
 
     pub(super) fn set_route(&mut self, route: &Arc<Route>) {
         self.route = Some(Arc::clone(route));
+    }
+
+    /// Asks all limits for this request; what they admit counts until the record is dropped.
+    ///
+    /// # Errors
+    /// The denial of the policy that has no room.
+    pub(super) fn pass_limits(&mut self, route: &Route) -> Result<(), Denied> {
+        let subject = Subject::new(route.index, self.connection.peer_address);
+        let permit = self.snapshot.limits.admit(subject, self.started)?;
+        self.permit = Some(permit);
+        Ok(())
+    }
+
+    /// What is left of the limits that the request has passed: the values of `RateLimit` and
+    /// `RateLimit-Policy`.
+    pub(super) fn limit_fields(&self) -> Option<(&HeaderValue, &HeaderValue)> {
+        let field = self.permit.as_ref()?.field()?;
+        Some((field, self.limit_policies()?))
+    }
+
+    /// The value of `RateLimit-Policy`.
+    pub(super) fn limit_policies(&self) -> Option<&HeaderValue> {
+        self.snapshot.limits.policy_field()
     }
 
     pub(super) fn set_client(&mut self, client: ClientIdentity) {
@@ -163,6 +193,12 @@ impl Drop for Record {
             line.number("status", u64::from(self.status.as_u16()));
             if let Some(code) = self.code {
                 line.plain("code", code);
+            }
+            if let Some(limit) = &self.limit {
+                line.plain("limit", limit);
+            }
+            if let Some(limit) = self.permit.as_ref().and_then(Permit::observed) {
+                line.plain("limit_observed", limit);
             }
             if let Some(code) = self.moden_code {
                 line.signed("moden_code", code);

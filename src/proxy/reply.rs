@@ -3,6 +3,8 @@
 //! The only place where an error becomes a response; `reply/face.rs` has the table of what each
 //! looks like.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
@@ -14,6 +16,7 @@ use super::error::ProxyError;
 use super::headers::X_REQUEST_ID;
 use super::record::Record;
 use crate::domain::Outcome;
+use crate::limits::Denied;
 use crate::upstream::{Answer, AnswerBody};
 
 mod face;
@@ -22,6 +25,8 @@ use face::{Face, Fault, face};
 
 const GATEWAY_OUTCOME: HeaderName = HeaderName::from_static("gateway-outcome");
 const GATEWAY_ENVIRONMENT: HeaderName = HeaderName::from_static("gateway-environment");
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// Passes MODEN's answer on, with the verdict on it.
@@ -38,6 +43,7 @@ pub(super) fn pass(
         head.headers.remove(CONTENT_LENGTH);
     }
     record.marks().put(Outcome::Answered, &mut head.headers);
+    put_limits(&record, &mut head.headers);
     let body = match body {
         AnswerBody::Held(bytes) => {
             if head.status == StatusCode::PRECONDITION_FAILED {
@@ -64,9 +70,18 @@ pub(super) fn refuse(error: &ProxyError, mut record: Record) -> Response<ReplyBo
     record.code = Some(face.code);
     record.outcome = outcome;
 
-    let (mut response, reply_bytes) = problem(&face, outcome, &record.marks());
+    let denied = match error {
+        ProxyError::LimitExceeded(denied) => Some(denied),
+        _ => None,
+    };
+    let (mut response, reply_bytes) = problem(&face, outcome, &record.marks(), denied);
     record.reply_bytes = reply_bytes;
     let headers = response.headers_mut();
+    put_limits(&record, headers);
+    if let Some(denied) = denied {
+        put_denial(denied, &record, headers);
+        record.limit = Some(Arc::clone(&denied.policy));
+    }
     if let ProxyError::MethodNotAllowed { allow } = error {
         headers.insert(ALLOW, allow.clone());
     }
@@ -79,11 +94,40 @@ pub(super) fn refuse(error: &ProxyError, mut record: Record) -> Response<ReplyBo
 
 /// Answers for a request whose handling panicked; whether bytes of it left is not known any more.
 pub(super) fn apologize(marks: &Marks) -> Response<ReplyBody> {
-    problem(&face::INTERNAL, Outcome::Unknown, marks).0
+    problem(&face::INTERNAL, Outcome::Unknown, marks, None).0
+}
+
+/// Tells what is left of the limits that the request has passed.
+fn put_limits(record: &Record, headers: &mut HeaderMap) {
+    if let Some((field, policies)) = record.limit_fields() {
+        headers.insert(RATELIMIT, field.clone());
+        headers.insert(RATELIMIT_POLICY, policies.clone());
+    }
+}
+
+/// Tells when to come again.
+///
+/// # Source
+/// RFC 9110 section 10.2.3: whole seconds; rounded up, so that nobody comes early, and at least 1.
+fn put_denial(denied: &Denied, record: &Record, headers: &mut HeaderMap) {
+    let wait = denied.wait;
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    if let Some(field) = &denied.field {
+        headers.insert(RATELIMIT, field.clone());
+    }
+    if let Some(policies) = record.limit_policies() {
+        headers.insert(RATELIMIT_POLICY, policies.clone());
+    }
 }
 
 /// A problem document as a reply, and its length in bytes.
-fn problem(face: &Face, outcome: Outcome, marks: &Marks) -> (Response<ReplyBody>, u64) {
+fn problem(
+    face: &Face,
+    outcome: Outcome,
+    marks: &Marks,
+    denied: Option<&Denied>,
+) -> (Response<ReplyBody>, u64) {
     let problem = Problem {
         kind: format!("urn:moden-gateway:problem:{}", face.code),
         title: face.title,
@@ -92,6 +136,7 @@ fn problem(face: &Face, outcome: Outcome, marks: &Marks) -> (Response<ReplyBody>
         code: face.code,
         outcome,
         request_id: marks.request_id.to_str().unwrap_or_default(),
+        violated_policies: denied.map(|denied| [&*denied.policy]),
     };
     let body = serde_json::to_vec(&problem).expect("a flat object of texts and numbers");
     let reply_bytes = body.len() as u64;
@@ -140,6 +185,9 @@ struct Problem<'reply> {
     code: &'static str,
     outcome: Outcome,
     request_id: &'reply str,
+    /// The policy that denied, as draft-ietf-httpapi-ratelimit-headers names it.
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
+    violated_policies: Option<[&'reply str; 1]>,
 }
 
 /// Says it once in the application log, where an operator has to act.

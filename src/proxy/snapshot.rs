@@ -8,6 +8,7 @@ use super::headers::RequestCleaner;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::domain::Environment;
+use crate::limits::Limits;
 use crate::routing::Routes;
 use crate::upstream::Origin;
 
@@ -28,11 +29,17 @@ pub struct Snapshot {
     pub(super) cleaner: RequestCleaner,
     pub(super) hold_body_bytes: usize,
     pub(super) credentials: Arc<Credentials>,
+    pub(super) limits: Arc<Limits>,
 }
 
 impl Snapshot {
     /// Builds the working form of a checked configuration; cannot fail for one.
-    pub fn build(config: &Config, origin: &Origin, credentials: Arc<Credentials>) -> Self {
+    pub fn build(
+        config: &Config,
+        origin: &Origin,
+        credentials: Arc<Credentials>,
+        limits: Arc<Limits>,
+    ) -> Self {
         Self {
             generation: 1,
             environment: config.environment,
@@ -43,6 +50,7 @@ impl Snapshot {
             cleaner: RequestCleaner::build(&config.headers.remove),
             hold_body_bytes: config.upstream.hold_body,
             credentials,
+            limits,
         }
     }
 }

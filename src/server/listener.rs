@@ -1,7 +1,7 @@
 //! Sockets that listen, and what is known of a connection that came in by one.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +43,8 @@ pub struct ListenerInfo {
 pub struct ConnectionInfo {
     /// The other end, as the access log shows it.
     pub peer: String,
+    /// Its IP address; `None` on a Unix socket.
+    pub peer_address: Option<IpAddr>,
     /// Where it came in.
     pub listener: Arc<ListenerInfo>,
 }
@@ -251,6 +253,7 @@ impl Accepted {
             Stream::Tcp(stream, peer) => {
                 let connection = Arc::new(ConnectionInfo {
                     peer: peer.to_string(),
+                    peer_address: Some(peer.ip()),
                     listener,
                 });
                 let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
@@ -267,6 +270,7 @@ impl Accepted {
             Stream::Unix(stream) => {
                 let connection = Arc::new(ConnectionInfo {
                     peer: "unix".to_owned(),
+                    peer_address: None,
                     listener,
                 });
                 let Ok(stream) = tokio::net::UnixStream::from_std(stream) else {

@@ -6,6 +6,7 @@
 use http::StatusCode;
 
 use crate::body::BodyError;
+use crate::config::UPSTREAM_LIMIT;
 use crate::proxy::error::ProxyError;
 use crate::upstream::Failure;
 
@@ -142,6 +143,20 @@ pub(super) fn face(error: &ProxyError) -> Face {
             proxy_status!("proxy_loop_detected"),
             "Loop detected",
             "Via says that this request came through a moden-gateway before",
+        ),
+        ProxyError::LimitExceeded(denied) => Face::new(
+            Fault::Client,
+            "limit-exceeded",
+            StatusCode::TOO_MANY_REQUESTS,
+            proxy_status!("http_request_denied"),
+            "Limit exceeded",
+            if *denied.policy == *UPSTREAM_LIMIT {
+                "MODEN has answered another request with 429 and asked to wait; until then nothing \
+                 is sent"
+            } else {
+                "the limit that violated-policies names has no room for this request; wait as long \
+                 as Retry-After says"
+            },
         ),
         ProxyError::Body(error) => body_face(*error),
         ProxyError::LengthRequired => Face::new(

@@ -1,0 +1,86 @@
+//! What allowances are kept apart by: a key of fixed size.
+
+use std::net::IpAddr;
+
+use crate::config::Dimension;
+
+/// What limits know of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subject {
+    key: Key,
+}
+
+/// The part of a subject that one policy looks at.
+///
+/// IPv4 addresses are kept as IPv4-mapped ones; what a policy does not look at is zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    address: [u8; 16],
+    route: u16,
+}
+
+impl Subject {
+    /// A request for this route from this address; `None` where there is none, as on a Unix
+    /// socket.
+    pub fn new(route: u16, address: Option<IpAddr>) -> Self {
+        Self {
+            key: Key {
+                address: address.map_or([0; 16], network),
+                route,
+            },
+        }
+    }
+
+    /// The key of a policy that looks at these dimensions.
+    pub(super) fn key(&self, per: &[Dimension]) -> Key {
+        let mut key = Key::default();
+        for dimension in per {
+            match dimension {
+                Dimension::Route => key.route = self.key.route,
+                Dimension::ClientIp => key.address = self.key.address,
+            }
+        }
+        key
+    }
+}
+
+/// The network that counts as one address: all of an IPv4 address, the first 64 bits of an IPv6
+/// one, since a host may take as many addresses of those as it likes.
+fn network(address: IpAddr) -> [u8; 16] {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => (u128::from(address) >> 64 << 64).to_be_bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(per: &[Dimension], route: u16, address: &str) -> Key {
+        let address = address.parse().expect("an address");
+        Subject::new(route, Some(address)).key(per)
+    }
+
+    #[test]
+    fn looks_at_nothing_but_its_dimensions() {
+        let route = &[Dimension::Route];
+        assert_eq!(key(route, 1, "10.0.0.1"), key(route, 1, "10.0.0.2"));
+        assert_ne!(key(route, 1, "10.0.0.1"), key(route, 2, "10.0.0.1"));
+        let address = &[Dimension::ClientIp];
+        assert_eq!(key(address, 1, "10.0.0.1"), key(address, 2, "10.0.0.1"));
+        assert_ne!(key(address, 1, "10.0.0.1"), key(address, 1, "10.0.0.2"));
+        let both = &[Dimension::ClientIp, Dimension::Route];
+        assert_ne!(key(both, 1, "10.0.0.1"), key(both, 2, "10.0.0.1"));
+        assert_ne!(key(both, 1, "10.0.0.1"), key(both, 1, "10.0.0.2"));
+    }
+
+    #[test]
+    fn takes_a_network_of_ipv6_for_one_address() {
+        let per = &[Dimension::ClientIp];
+        assert_eq!(key(per, 0, "2001:db8::1"), key(per, 0, "2001:db8::ffff:1"));
+        assert_ne!(key(per, 0, "2001:db8::1"), key(per, 0, "2001:db8:0:1::1"));
+        assert_eq!(key(per, 0, "::ffff:10.0.0.1"), key(per, 0, "10.0.0.1"));
+        assert_ne!(key(per, 0, "10.0.0.1"), key(per, 0, "::1"));
+    }
+}
