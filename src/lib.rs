@@ -15,6 +15,7 @@
 //! - [`credentials`]: the credential in use, and the only way to put it on a request
 //! - [`server`]: accepting and serving client connections, for any service
 //! - [`routing`], [`client_auth`]: which route, which client
+//! - [`limits`]: how much is admitted
 //! - [`body`], [`domain`]: request bodies held or streamed; nouns that rooms share
 //! - [`config`], [`secret`]: the operator's file; where a secret may come from
 //! - [`telemetry`]: the access log and the application log
@@ -37,6 +38,8 @@
 //! | source | where a secret comes from |
 //! | slot | which of the configured pairs a credential is |
 //! | snapshot | one generation of the configuration in its working form |
+//! | policy | a named limit |
+//! | permit | the proof that every policy had room for a request |
 //! | exchange | one request's life at the upstream |
 //! | outcome | what became of a request at MODEN: `not-sent`, `answered`, `unknown` |
 //! | drain | ending without losing what was accepted |

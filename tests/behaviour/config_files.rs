@@ -450,14 +450,15 @@ fn the_simulators_authority_is_accepted_by_a_tls_client() {
     assert_eq!(simulator.end().code, 0);
 }
 
-/// A line of the shipped file, with its key even if that stands in a comment.
+/// A line of the shipped file, with its key or list even if that stands in a comment.
 fn uncommented(line: &str) -> &str {
     let key_line = line.strip_prefix("# ").filter(|text| {
         let key = text.split_once(" = ").map_or("", |(key, _)| key);
-        !key.is_empty()
+        let is_key = !key.is_empty()
             && key
                 .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        is_key || text.starts_with("[[")
     });
     key_line.unwrap_or(line)
 }

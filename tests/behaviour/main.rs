@@ -9,6 +9,7 @@ mod drains;
 mod environment_firewall;
 mod header_hygiene;
 mod injects_credential;
+mod limits;
 mod never_doubles_a_payment;
 mod never_leaks;
 mod outcome;

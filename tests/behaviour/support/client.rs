@@ -1,7 +1,7 @@
 //! A client that sends exactly the bytes it is given and sees every byte that comes back.
 
 use std::io::{self, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use super::PATIENCE;
@@ -19,6 +19,19 @@ impl Client {
     /// Connects; nothing is sent yet.
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("the gateway accepts connections");
+        Self::on(stream)
+    }
+
+    /// Connects from this address of the machine.
+    pub(crate) fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&socket, &SocketAddr::from((source, 0))).expect("an address of this machine");
+        connect(&socket, &address).expect("the gateway accepts connections");
+        Self::on(socket.into())
+    }
+
+    fn on(stream: TcpStream) -> Self {
         let patience = Some(PATIENCE);
         stream.set_read_timeout(patience).expect("a valid timeout");
         stream.set_write_timeout(patience).expect("a valid timeout");
