@@ -28,6 +28,7 @@ use moden_gateway::proxy::{Proxy, Snapshot};
 use moden_gateway::secret::Secret;
 use moden_gateway::server::{ConnectionInfo, ListenerInfo, serve_connection};
 use moden_gateway::telemetry::access_log::AccessLog;
+use moden_gateway::telemetry::metrics::Metrics;
 use moden_gateway::upstream::{Origin, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::CancellationToken;
@@ -147,15 +148,18 @@ fn run(requests: u64) -> anyhow::Result<()> {
                 &Secret::new("app"),
                 &Secret::new("secret"),
             )?);
+            let metrics = Metrics::build(config.environment);
             let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::build(
                 &config,
                 &origin,
                 credentials,
+                &metrics,
             )));
-            let access_log = AccessLog::start(&LogOutput::File("/dev/null".into()), 1)?;
+            let dropped = metrics.access_log_dropped.clone();
+            let access_log = AccessLog::start(&LogOutput::File("/dev/null".into()), 1, dropped)?;
 
             let (ours, moden) = tokio::io::duplex(64 * 1024);
-            let upstream = Upstream::new(origin, 1);
+            let upstream = Upstream::new(origin, 1, metrics.upstream());
             upstream.adopt(TokioIo::new(ours)).await?;
             let tasks = TaskTracker::new();
             tasks.spawn(answer_all(moden));

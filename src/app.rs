@@ -49,6 +49,7 @@ pub struct App {
     access_log: AccessLog,
     health: Arc<Health>,
     credentials: Arc<Credentials>,
+    metrics: Arc<Metrics>,
     config: Arc<Config>,
     /// Cancelled when the drain begins.
     draining: CancellationToken,
@@ -82,10 +83,11 @@ impl App {
             })?;
         let origin = Arc::new(origin);
         let credentials = Arc::new(Credentials::default());
-        let snapshot = Snapshot::build(&config, &origin, Arc::clone(&credentials));
+        let metrics = Arc::new(Metrics::build(config.environment));
+        let snapshot = Snapshot::build(&config, &origin, Arc::clone(&credentials), &metrics);
+        metrics.set_config_generation(snapshot.generation());
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
 
-        let metrics = Arc::new(Metrics::build(&config));
         let core_count = core_count(config.server.threads);
         let health = Arc::new(Health::new(core_count, Arc::clone(&credentials)));
         let listeners = config
@@ -93,7 +95,7 @@ impl App {
             .iter()
             .enumerate()
             .map(|(index, listener)| {
-                Listener::bind(listener).with_context(|| {
+                Listener::bind(listener, metrics.listener(index)).with_context(|| {
                     format!(
                         "failed to bind listeners[{index}].address {}",
                         listener.address
@@ -101,10 +103,15 @@ impl App {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let admin = Admin::bind(config.admin.address, Arc::clone(&health), metrics)
-            .await
-            .with_context(|| format!("failed to bind admin.address {}", config.admin.address))?;
-        let access_log = AccessLog::start(&config.access_log.output, core_count)
+        let admin = Admin::bind(
+            config.admin.address,
+            Arc::clone(&health),
+            Arc::clone(&metrics),
+        )
+        .await
+        .with_context(|| format!("failed to bind admin.address {}", config.admin.address))?;
+        let dropped = metrics.access_log_dropped.clone();
+        let access_log = AccessLog::start(&config.access_log.output, core_count, dropped)
             .context("failed to open access_log.output")?;
 
         let draining = CancellationToken::new();
@@ -121,6 +128,7 @@ impl App {
                         core_count,
                     ),
                     access_log: access_log.buffer(index),
+                    upstream_metrics: metrics.upstream(),
                     health: Arc::clone(&health),
                     draining: draining.clone(),
                     give_up: give_up.clone(),
@@ -135,6 +143,7 @@ impl App {
             access_log,
             health,
             credentials,
+            metrics,
             config,
             draining,
             give_up,
@@ -167,7 +176,8 @@ impl App {
                 .clone()
                 .run_until_cancelled_owned(self.admin.serve()),
         );
-        let loading = credential::keep_loading(Arc::clone(&self.config), self.credentials);
+        let loading =
+            credential::keep_loading(Arc::clone(&self.config), self.credentials, self.metrics);
         control.spawn(stop_control.clone().run_until_cancelled_owned(loading));
 
         let accepting = TaskTracker::new();

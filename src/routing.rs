@@ -31,6 +31,8 @@ pub struct Routes {
 pub struct Route {
     /// The operator's name for it.
     pub name: RouteName,
+    /// Its place in the configuration, from 0.
+    pub position: usize,
     path: RoutePath,
     methods: Vec<Method>,
     /// What this route's own paths may hold.
@@ -67,9 +69,11 @@ impl Routes {
     pub fn build(configs: &[RouteConfig]) -> Self {
         let routes = configs
             .iter()
-            .map(|config| {
+            .enumerate()
+            .map(|(position, config)| {
                 Arc::new(Route {
                     name: RouteName::new(&config.name),
+                    position,
                     path: config.path.clone(),
                     methods: forwarded_methods(config).cloned().collect(),
                     characters: PathCharacters::unreserved().with_extra(&config.path_extra),

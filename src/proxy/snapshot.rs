@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use super::code::Code;
 use super::headers::RequestCleaner;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::domain::Environment;
 use crate::routing::Routes;
+use crate::telemetry::metrics::{Metrics, ProxyMetrics};
 use crate::upstream::Origin;
 
 /// One generation of the configuration in its working form.
@@ -28,11 +30,19 @@ pub struct Snapshot {
     pub(super) cleaner: RequestCleaner,
     pub(super) hold_body_bytes: usize,
     pub(super) credentials: Arc<Credentials>,
+    pub(super) metrics: ProxyMetrics,
 }
 
 impl Snapshot {
     /// Builds the working form of a checked configuration; cannot fail for one.
-    pub fn build(config: &Config, origin: &Origin, credentials: Arc<Credentials>) -> Self {
+    pub fn build(
+        config: &Config,
+        origin: &Origin,
+        credentials: Arc<Credentials>,
+        metrics: &Metrics,
+    ) -> Self {
+        let route_names = config.routes.iter().map(|route| route.name.as_str());
+        let codes = Code::ALL.iter().map(|code| code.as_str());
         Self {
             generation: 1,
             environment: config.environment,
@@ -43,6 +53,12 @@ impl Snapshot {
             cleaner: RequestCleaner::build(&config.headers.remove),
             hold_body_bytes: config.upstream.hold_body,
             credentials,
+            metrics: metrics.proxy(route_names, codes),
         }
+    }
+
+    /// Which generation this is.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 }

@@ -12,6 +12,7 @@ mod injects_credential;
 mod never_doubles_a_payment;
 mod never_leaks;
 mod outcome;
+mod shows_itself;
 mod streams;
 mod support;
 mod tls;
