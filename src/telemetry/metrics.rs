@@ -20,7 +20,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::config::LimitMode;
+use crate::config::{LimitMode, NO_ROUTE};
 use crate::domain::{Environment, Outcome};
 use reading::Readings;
 
@@ -29,9 +29,6 @@ use reading::Readings;
 /// # Source
 /// Prometheus text exposition format, version 0.0.4.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-
-/// The value of the label `route` of a request that took none.
-const NO_ROUTE: &str = "none";
 
 /// Upper bounds of durations, in seconds.
 ///
@@ -256,8 +253,7 @@ impl Metrics {
             proxy_errors: counters(
                 &registry,
                 "gateway_proxy_errors_total",
-                "Requests that ended with an error of the gateway's own, by the code that the \
-                 client saw.",
+                "Requests that ended with an error of the gateway's own, by its code.",
                 &["code"],
             ),
             upstream: Arc::new(UpstreamMetrics::build(&registry)),

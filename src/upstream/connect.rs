@@ -85,7 +85,7 @@ impl Connector {
             Failure::Tunnel(_) => &failures.tunnel,
             Failure::Certificate(_) => &failures.certificate,
             Failure::Tls(_) => &failures.tls,
-            // What is left belongs to an exchange and does not happen here.
+            // All but the first belong to an exchange and do not happen here.
             Failure::Unreachable(_)
             | Failure::QueueTimeout
             | Failure::ResponseTimeout
