@@ -29,10 +29,10 @@ pub struct Routes {
 /// One way through the gateway.
 #[derive(Debug)]
 pub struct Route {
+    /// Its place in the table, from 0.
+    pub index: u16,
     /// The operator's name for it.
     pub name: RouteName,
-    /// Its place in the configuration, from 0.
-    pub position: usize,
     path: RoutePath,
     methods: Vec<Method>,
     /// What this route's own paths may hold.
@@ -69,11 +69,11 @@ impl Routes {
     pub fn build(configs: &[RouteConfig]) -> Self {
         let routes = configs
             .iter()
-            .enumerate()
-            .map(|(position, config)| {
+            .zip(0..)
+            .map(|(config, index)| {
                 Arc::new(Route {
+                    index,
                     name: RouteName::new(&config.name),
-                    position,
                     path: config.path.clone(),
                     methods: forwarded_methods(config).cloned().collect(),
                     characters: PathCharacters::unreserved().with_extra(&config.path_extra),

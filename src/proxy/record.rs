@@ -155,7 +155,7 @@ impl Drop for Record {
             .map(|body| body.received_bytes());
         let request_bytes = streamed_bytes.unwrap_or(self.body_bytes);
         self.snapshot.metrics.count(&EndedRequest {
-            route: self.route.as_ref().map(|route| route.position),
+            route: self.route.as_ref().map(|route| route.index),
             status: self.status,
             outcome: self.outcome,
             error: self.code.map(Code::position),

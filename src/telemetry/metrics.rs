@@ -84,7 +84,7 @@ pub struct ProxyMetrics {
 #[derive(Debug)]
 pub struct EndedRequest {
     /// The route's position in the configuration, if there was one.
-    pub route: Option<usize>,
+    pub route: Option<u16>,
     /// The status of the reply.
     pub status: StatusCode,
     /// What became of it at MODEN.
@@ -392,7 +392,9 @@ impl ProxyMetrics {
         self.in_flight.dec();
         self.request_bytes.inc_by(request.request_bytes);
         self.reply_bytes.inc_by(request.reply_bytes);
-        let route = request.route.and_then(|index| self.routes.get(index));
+        let route = request
+            .route
+            .and_then(|index| self.routes.get(usize::from(index)));
         let route = route.unwrap_or(&self.no_route);
         route.requests[status_class(request.status)][outcome_index(request.outcome)].inc();
         route.duration.observe(request.took.as_secs_f64());
