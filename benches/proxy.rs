@@ -149,18 +149,20 @@ fn run(requests: u64) -> anyhow::Result<()> {
                 &Secret::new("app"),
                 &Secret::new("secret"),
             )?);
-            let metrics = Metrics::build(&config);
+            let metrics = Metrics::build(config.environment);
             let limits = Limits::build(&config.limits, config.upstream.limit_max, &metrics);
             let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::build(
                 &config,
                 &origin,
                 credentials,
                 Arc::new(limits),
+                &metrics,
             )));
-            let access_log = AccessLog::start(&LogOutput::File("/dev/null".into()), 1)?;
+            let dropped = metrics.access_log_dropped.clone();
+            let access_log = AccessLog::start(&LogOutput::File("/dev/null".into()), 1, dropped)?;
 
             let (ours, moden) = tokio::io::duplex(64 * 1024);
-            let upstream = Upstream::new(origin, 1);
+            let upstream = Upstream::new(origin, 1, metrics.upstream());
             upstream.adopt(TokioIo::new(ours)).await?;
             let tasks = TaskTracker::new();
             tasks.spawn(answer_all(moden));

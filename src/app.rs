@@ -55,6 +55,7 @@ pub struct App {
     health: Arc<Health>,
     credentials: Arc<Credentials>,
     limits: Arc<Limits>,
+    metrics: Arc<Metrics>,
     config: Arc<Config>,
     /// Cancelled when the drain begins.
     draining: CancellationToken,
@@ -88,7 +89,7 @@ impl App {
             })?;
         let origin = Arc::new(origin);
         let credentials = Arc::new(Credentials::default());
-        let metrics = Arc::new(Metrics::build(&config));
+        let metrics = Arc::new(Metrics::build(config.environment));
         let limits = Arc::new(Limits::build(
             &config.limits,
             config.upstream.limit_max,
@@ -99,7 +100,9 @@ impl App {
             &origin,
             Arc::clone(&credentials),
             Arc::clone(&limits),
+            &metrics,
         );
+        metrics.set_config_generation(snapshot.generation());
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
 
         let core_count = core_count(config.server.threads);
@@ -109,7 +112,7 @@ impl App {
             .iter()
             .enumerate()
             .map(|(index, listener)| {
-                Listener::bind(listener).with_context(|| {
+                Listener::bind(listener, metrics.listener(index)).with_context(|| {
                     format!(
                         "failed to bind listeners[{index}].address {}",
                         listener.address
@@ -117,10 +120,15 @@ impl App {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let admin = Admin::bind(config.admin.address, Arc::clone(&health), metrics)
-            .await
-            .with_context(|| format!("failed to bind admin.address {}", config.admin.address))?;
-        let access_log = AccessLog::start(&config.access_log.output, core_count)
+        let admin = Admin::bind(
+            config.admin.address,
+            Arc::clone(&health),
+            Arc::clone(&metrics),
+        )
+        .await
+        .with_context(|| format!("failed to bind admin.address {}", config.admin.address))?;
+        let dropped = metrics.access_log_dropped.clone();
+        let access_log = AccessLog::start(&config.access_log.output, core_count, dropped)
             .context("failed to open access_log.output")?;
 
         let draining = CancellationToken::new();
@@ -137,6 +145,7 @@ impl App {
                         core_count,
                     ),
                     access_log: access_log.buffer(index),
+                    upstream_metrics: metrics.upstream(),
                     health: Arc::clone(&health),
                     draining: draining.clone(),
                     give_up: give_up.clone(),
@@ -152,6 +161,7 @@ impl App {
             health,
             credentials,
             limits,
+            metrics,
             config,
             draining,
             give_up,
@@ -184,7 +194,8 @@ impl App {
                 .clone()
                 .run_until_cancelled_owned(self.admin.serve()),
         );
-        let loading = credential::keep_loading(Arc::clone(&self.config), self.credentials);
+        let loading =
+            credential::keep_loading(Arc::clone(&self.config), self.credentials, self.metrics);
         control.spawn(stop_control.clone().run_until_cancelled_owned(loading));
         let sweeping = sweep(self.limits);
         control.spawn(stop_control.clone().run_until_cancelled_owned(sweeping));

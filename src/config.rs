@@ -48,7 +48,7 @@ pub use headers::HeadersConfig;
 pub use limits::{Allowance, Dimension, LimitConfig, LimitMode, UPSTREAM_LIMIT};
 pub use listeners::{ListenAddress, ListenerConfig};
 pub use log::{Level, LogConfig, LogFormat};
-pub use routes::{RouteConfig, RoutePath};
+pub use routes::{NO_ROUTE, RouteConfig, RoutePath};
 pub use schema::schema;
 pub use server::ServerConfig;
 pub use units::Expected;

@@ -18,7 +18,7 @@
 //! - [`limits`]: how much is admitted
 //! - [`body`], [`domain`]: request bodies held or streamed; nouns that rooms share
 //! - [`config`], [`secret`]: the operator's file; where a secret may come from
-//! - [`telemetry`]: the access log and the application log
+//! - [`telemetry`]: the access log, the application log, the metrics
 //! - [`admin`]: liveness and readiness
 //! - [`simulator`]: a MODEN to test against
 //!

@@ -6,6 +6,7 @@
 //! [`Proxy::handle`]; ARCHITECTURE.md draws the eleven steps.
 
 mod answer_body;
+mod code;
 mod error;
 pub mod headers;
 mod outlive;

@@ -29,6 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::credentials::AuthorizedRequest;
+use crate::telemetry::metrics::UpstreamMetrics;
 
 pub use answer::{Answer, AnswerBody, AnswerStream};
 pub use error::{Failure, UpstreamError};
@@ -58,18 +59,20 @@ pub struct Upstream {
     connector: Connector,
     pool: Arc<Pool>,
     turns: Arc<Semaphore>,
+    metrics: Arc<UpstreamMetrics>,
 }
 
 impl Upstream {
     /// Makes ready to connect; opens nothing yet. Wants a tokio runtime, as DNS lookups use it.
     ///
     /// `max_connections` is this core's share of `upstream.max_connections`, at least 1.
-    pub fn new(origin: Arc<Origin>, max_connections: usize) -> Self {
+    pub fn new(origin: Arc<Origin>, max_connections: usize, metrics: Arc<UpstreamMetrics>) -> Self {
         Self {
-            connector: Connector::new(Arc::clone(&origin)),
-            pool: Arc::new(Pool::new(origin.limits.reuse_within)),
+            connector: Connector::new(Arc::clone(&origin), Arc::clone(&metrics)),
+            pool: Arc::new(Pool::new(origin.limits.reuse_within, Arc::clone(&metrics))),
             turns: Arc::new(Semaphore::new(max_connections.max(1))),
             origin,
+            metrics,
         }
     }
 
@@ -124,6 +127,7 @@ impl Upstream {
                         connection.retire();
                     }
                     let lease = Lease {
+                        received: head.received,
                         connection,
                         pool: Arc::clone(&self.pool),
                         _turn: turn,
@@ -158,11 +162,11 @@ impl Upstream {
     where
         T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
     {
-        let mut connection = Connection::start(io, None)
+        let mut connection = Connection::start(io, None, &self.metrics)
             .await
             .map_err(UpstreamError::not_sent)?;
         connection.ready().await;
-        self.pool.give_back(connection);
+        self.pool.give_back(connection, Instant::now());
         Ok(())
     }
 
@@ -171,9 +175,13 @@ impl Upstream {
         if let Ok(turn) = Arc::clone(&turns).try_acquire_owned() {
             return Ok(turn);
         }
-        let deadline = deadline.min(Instant::now() + self.origin.limits.queue_timeout);
+        let queued = Instant::now();
+        let deadline = deadline.min(queued + self.origin.limits.queue_timeout);
         match timeout_at(deadline, turns.acquire_owned()).await {
-            Ok(turn) => Ok(turn.expect("the semaphore is never closed")),
+            Ok(turn) => {
+                self.metrics.queue.observe(queued.elapsed().as_secs_f64());
+                Ok(turn.expect("the semaphore is never closed"))
+            }
             Err(_) => Err(UpstreamError::not_sent(Failure::QueueTimeout)),
         }
     }
@@ -182,6 +190,8 @@ impl Upstream {
 /// A connection in use, and the turn that allows it; given back only when it proved itself.
 #[derive(Debug)]
 struct Lease {
+    /// When the head of the answer was complete.
+    received: Instant,
     connection: Connection,
     pool: Arc<Pool>,
     _turn: OwnedSemaphorePermit,
@@ -190,6 +200,9 @@ struct Lease {
 impl Lease {
     /// The answer was complete: keeps the connection for the next request.
     fn give_back(self) {
-        self.pool.give_back(self.connection);
+        let now = Instant::now();
+        let took = now - self.received;
+        self.pool.metrics.answer.observe(took.as_secs_f64());
+        self.pool.give_back(self.connection, now);
     }
 }

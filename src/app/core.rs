@@ -15,6 +15,7 @@ use crate::admin::Health;
 use crate::proxy::{Proxy, Snapshot};
 use crate::server::Accepted;
 use crate::telemetry::access_log::LineBuffer;
+use crate::telemetry::metrics::UpstreamMetrics;
 use crate::upstream::{Origin, Upstream};
 
 /// How often a core gives a sign of life and sweeps its pool.
@@ -28,6 +29,7 @@ pub(super) struct Parts {
     pub(super) origin: Arc<Origin>,
     pub(super) max_upstream_connections: usize,
     pub(super) access_log: LineBuffer,
+    pub(super) upstream_metrics: Arc<UpstreamMetrics>,
     pub(super) health: Arc<Health>,
     pub(super) draining: CancellationToken,
     pub(super) give_up: CancellationToken,
@@ -122,7 +124,11 @@ async fn run(
 ) -> usize {
     let serving = TaskTracker::new();
     let exchanges = TaskTracker::new();
-    let upstream = Upstream::new(parts.origin, parts.max_upstream_connections);
+    let upstream = Upstream::new(
+        parts.origin,
+        parts.max_upstream_connections,
+        parts.upstream_metrics,
+    );
     let proxy = Proxy::new(
         parts.snapshot,
         upstream,

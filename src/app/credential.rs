@@ -7,6 +7,7 @@ use super::chain;
 use crate::config::Config;
 use crate::credentials::{Credential, CredentialError, Credentials};
 use crate::secret::{SecretError, Source};
+use crate::telemetry::metrics::Metrics;
 
 /// How often a credential that could not be loaded is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
@@ -86,7 +87,11 @@ pub(super) fn load(config: &Config) -> Result<LoadedCredential, Vec<CredentialFa
 }
 
 /// Tries until there is a credential; each new reason for not having one is logged once.
-pub(super) async fn keep_loading(config: Arc<Config>, credentials: Arc<Credentials>) {
+pub(super) async fn keep_loading(
+    config: Arc<Config>,
+    credentials: Arc<Credentials>,
+    metrics: Arc<Metrics>,
+) {
     let mut reported = String::new();
     while !credentials.is_available() {
         let reason = load_once(&config, &credentials).await;
@@ -97,6 +102,9 @@ pub(super) async fn keep_loading(config: Arc<Config>, credentials: Arc<Credentia
             );
             reported = reason;
         }
+        metrics
+            .credentials_available
+            .set(credentials.is_available().into());
         if !credentials.is_available() {
             tokio::time::sleep(TRY_AGAIN).await;
         }

@@ -12,10 +12,13 @@ use crate::domain::PathCharacters;
 /// The longest name of a route, in bytes; it is a label of metrics.
 const LONGEST_NAME_BYTES: usize = 64;
 
+/// What metrics call the route of a request that took none; no route may have this name.
+pub const NO_ROUTE: &str = "none";
+
 /// One rule of what is forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteConfig {
-    /// `[a-z0-9-]{1,64}`, unique.
+    /// `[a-z0-9-]{1,64}`, unique, not [`NO_ROUTE`].
     pub name: String,
     /// Which canonical paths it matches.
     pub path: RoutePath,
@@ -238,9 +241,17 @@ fn parse_name(name: String) -> Result<String, Expected> {
         && name
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    is_name.then_some(name).ok_or(Expected(
-        "a name of 1 to 64 lower-case letters, digits and hyphens, found another string",
-    ))
+    if !is_name {
+        return Err(Expected(
+            "a name of 1 to 64 lower-case letters, digits and hyphens, found another string",
+        ));
+    }
+    if name == NO_ROUTE {
+        return Err(Expected(
+            "another name than none, which stands for requests without a route",
+        ));
+    }
+    Ok(name)
 }
 
 fn parse_path_extra(extra: String) -> Result<String, Expected> {

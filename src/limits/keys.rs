@@ -21,9 +21,12 @@ const KEYS_PER_SHARD: usize = 4096;
 /// Fewer shards than this would make cores wait for each other.
 const FEWEST_SHARDS: usize = 16;
 
+/// Some of the keys with their cells.
+type Shard<C> = HashTable<(Key, C)>;
+
 /// Cells by key.
 pub(super) struct Keys<C> {
-    shards: Box<[Mutex<HashTable<(Key, C)>>]>,
+    shards: Box<[Mutex<Shard<C>>]>,
     /// Seeded at random, so that nobody can choose addresses that meet in one bucket.
     hasher: RandomState,
     count: AtomicUsize,
@@ -118,7 +121,7 @@ impl<C: Default> Keys<C> {
             .is_ok()
     }
 
-    fn shard(&self, key: &Key) -> (u64, MutexGuard<'_, HashTable<(Key, C)>>) {
+    fn shard(&self, key: &Key) -> (u64, MutexGuard<'_, Shard<C>>) {
         let hash = self.hash(key);
         // The table takes its buckets from the low bits and its tags from the highest seven.
         let index = usize::try_from((hash >> 32) & 0xff_ffff).unwrap_or_default();

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::{Allowance, LoadOptions};
+use crate::config::Allowance;
+use crate::domain::Environment;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -41,22 +42,12 @@ fn observed(config: LimitConfig) -> LimitConfig {
     }
 }
 
-fn metrics() -> Metrics {
-    let variable = |key: &str| {
-        let name = format!("MODEN_GATEWAY__ENVIRONMENTS__SANDBOX__{key}__FILE");
-        (name, "/not/read".to_owned())
-    };
-    let options = LoadOptions {
-        environment: Some("sandbox".into()),
-        variables: vec![variable("APP_ID"), variable("SECRET")],
-        embedded_only: true,
-        ..LoadOptions::default()
-    };
-    Metrics::build(&config::load(&options).expect("clean").config)
-}
-
 fn limits(configs: &[LimitConfig]) -> Arc<Limits> {
-    Arc::new(Limits::build(configs, 60 * SECOND, &metrics()))
+    Arc::new(Limits::build(
+        configs,
+        60 * SECOND,
+        &Metrics::build(Environment::Sandbox),
+    ))
 }
 
 fn address(number: u32) -> Option<IpAddr> {
@@ -120,22 +111,22 @@ fn tells_clients_of_the_enforced_policies_only() {
         period: Duration::from_millis(1_500),
         burst: NonZeroU32::new(2).expect("not zero"),
     };
-    let limits = limits(&[
+    let told = limits(&[
         policy("a", &[], per_second(50)),
         observed(policy("hidden", &[], per_second(1))),
         policy("b", &[], tight),
         policy("c", &[], at_once(7)),
     ]);
     assert_eq!(
-        text(limits.policy_field()),
+        text(told.policy_field()),
         "\"a\";q=50;w=1, \"b\";q=4;w=2, \"c\";q=7;qu=\"concurrent-requests\""
     );
-    let permit = limits.admit(anybody(), limits.started).expect("room");
+    let permit = told.admit(anybody(), told.started).expect("room");
     assert_eq!(
         text(permit.field()),
         "\"a\";r=49;t=1, \"b\";r=1;t=1, \"c\";r=6"
     );
-    let nobody = super::tests::limits(&[observed(policy("hidden", &[], per_second(1)))]);
+    let nobody = limits(&[observed(policy("hidden", &[], per_second(1)))]);
     assert_eq!(nobody.policy_field(), None);
     let permit = nobody.admit(anybody(), nobody.started).expect("room");
     assert_eq!(permit.field(), None);

@@ -1,4 +1,5 @@
-//! The access-log line of one request: filled on its way, written exactly once, on every way out.
+//! The access-log line of one request: filled on its way, written and counted exactly once, on
+//! every way out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use http::{HeaderValue, Method, Request, StatusCode, Uri};
 use http_body::Body;
 use uuid::Uuid;
 
+use super::code::Code;
 use super::headers;
 use super::reply::Marks;
 use super::snapshot::Snapshot;
@@ -19,9 +21,10 @@ use crate::limits::{Denied, Permit, Subject};
 use crate::routing::Route;
 use crate::server::{ConnectionInfo, ListenerInfo};
 use crate::telemetry::access_log::LineBuffer;
+use crate::telemetry::metrics::EndedRequest;
 use crate::upstream::ExchangeFacts;
 
-/// What is known of a request so far; dropping it writes the line.
+/// What is known of a request so far; dropping it writes the line and counts the request.
 ///
 /// It begins as the line of a request that broke off before it was whole, so that a client that
 /// vanishes leaves a true line behind without anybody's help.
@@ -47,7 +50,7 @@ pub(super) struct Record {
     body_bytes: u64,
     body_progress: Option<Arc<StreamProgress>>,
     pub(super) status: StatusCode,
-    pub(super) code: Option<&'static str>,
+    pub(super) code: Option<Code>,
     /// The policy that denied the request.
     pub(super) limit: Option<Arc<str>>,
     pub(super) moden_code: Option<i64>,
@@ -65,6 +68,7 @@ impl Record {
     ) -> Self {
         let exchange_id = Uuid::now_v7();
         let request_id = headers::request_id(request.headers()).cloned();
+        snapshot.metrics.in_flight.inc();
         Self {
             log: log.clone(),
             snapshot: Arc::clone(snapshot),
@@ -84,7 +88,7 @@ impl Record {
             body_bytes: 0,
             body_progress: None,
             status: StatusCode::BAD_REQUEST,
-            code: Some("request-malformed"),
+            code: Some(Code::RequestMalformed),
             limit: None,
             moden_code: None,
             outcome: Outcome::NotSent,
@@ -157,7 +161,7 @@ impl Record {
         self.body_progress = body;
         self.exchange_started = Some(Instant::now());
         self.status = StatusCode::INTERNAL_SERVER_ERROR;
-        self.code = Some("internal");
+        self.code = Some(Code::Internal);
         self.outcome = Outcome::Unknown;
     }
 
@@ -171,9 +175,24 @@ impl Drop for Record {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.status = StatusCode::INTERNAL_SERVER_ERROR;
-            self.code = Some("internal");
+            self.code = Some(Code::Internal);
             self.outcome = Outcome::Unknown;
         }
+        let took = self.started.elapsed();
+        let streamed_bytes = self
+            .body_progress
+            .as_ref()
+            .map(|body| body.received_bytes());
+        let request_bytes = streamed_bytes.unwrap_or(self.body_bytes);
+        self.snapshot.metrics.count(&EndedRequest {
+            route: self.route.as_ref().map(|route| route.index),
+            status: self.status,
+            outcome: self.outcome,
+            error: self.code.map(Code::position),
+            took,
+            request_bytes,
+            reply_bytes: self.reply_bytes,
+        });
         self.log.append(|line| {
             let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
             let exchange_id = self.exchange_id.as_hyphenated().encode_lower(&mut id);
@@ -192,7 +211,7 @@ impl Drop for Record {
             line.text("path", self.uri.path());
             line.number("status", u64::from(self.status.as_u16()));
             if let Some(code) = self.code {
-                line.plain("code", code);
+                line.plain("code", code.as_str());
             }
             if let Some(limit) = &self.limit {
                 line.plain("limit", limit);
@@ -208,15 +227,11 @@ impl Drop for Record {
                 line.plain("credential", slot.as_str());
             }
             line.number("generation", self.snapshot.generation);
-            line.millis("duration_ms", self.started.elapsed());
+            line.millis("duration_ms", took);
             if let Some(took) = self.exchange_took {
                 line.millis("upstream_ms", took);
             }
-            let streamed_bytes = self
-                .body_progress
-                .as_ref()
-                .map(|body| body.received_bytes());
-            line.number("bytes_in", streamed_bytes.unwrap_or(self.body_bytes));
+            line.number("bytes_in", request_bytes);
             line.number("bytes_out", self.reply_bytes);
             line.number("attempts", u64::from(self.facts.attempts));
             if let Some(is_reused) = self.facts.is_reused {

@@ -129,11 +129,11 @@ fn problem(
     denied: Option<&Denied>,
 ) -> (Response<ReplyBody>, u64) {
     let problem = Problem {
-        kind: format!("urn:moden-gateway:problem:{}", face.code),
+        kind: format!("urn:moden-gateway:problem:{}", face.code.as_str()),
         title: face.title,
         status: face.status.as_u16(),
         detail: face.detail,
-        code: face.code,
+        code: face.code.as_str(),
         outcome,
         request_id: marks.request_id.to_str().unwrap_or_default(),
         violated_policies: denied.map(|denied| [&*denied.policy]),
@@ -196,11 +196,15 @@ fn log(error: &ProxyError, face: &Face, record: &Record) {
     match face.fault {
         Fault::Client => {}
         Fault::Gateway => {
-            tracing::error!(code = face.code, request.id = request_id, "{error}");
+            tracing::error!(
+                code = face.code.as_str(),
+                request.id = request_id,
+                "{error}"
+            );
         }
         Fault::Upstream => {
             tracing::warn!(
-                code = face.code,
+                code = face.code.as_str(),
                 outcome = error.outcome().as_str(),
                 request.id = request_id,
                 "{error}"

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use super::code::Code;
 use super::headers::RequestCleaner;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::domain::Environment;
 use crate::limits::Limits;
 use crate::routing::Routes;
+use crate::telemetry::metrics::{Metrics, ProxyMetrics};
 use crate::upstream::Origin;
 
 /// One generation of the configuration in its working form.
@@ -30,6 +32,7 @@ pub struct Snapshot {
     pub(super) hold_body_bytes: usize,
     pub(super) credentials: Arc<Credentials>,
     pub(super) limits: Arc<Limits>,
+    pub(super) metrics: ProxyMetrics,
 }
 
 impl Snapshot {
@@ -39,7 +42,10 @@ impl Snapshot {
         origin: &Origin,
         credentials: Arc<Credentials>,
         limits: Arc<Limits>,
+        metrics: &Metrics,
     ) -> Self {
+        let route_names = config.routes.iter().map(|route| route.name.as_str());
+        let codes = Code::ALL.iter().map(|code| code.as_str());
         Self {
             generation: 1,
             environment: config.environment,
@@ -51,6 +57,12 @@ impl Snapshot {
             hold_body_bytes: config.upstream.hold_body,
             credentials,
             limits,
+            metrics: metrics.proxy(route_names, codes),
         }
+    }
+
+    /// Which generation this is.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 }

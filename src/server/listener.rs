@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{Service, serve_connection};
 use crate::config::{ListenAddress, ListenerConfig};
+use crate::telemetry::metrics::{Counted, ListenerMetrics};
 
 /// Connections that the kernel holds for us until they are accepted; capped by its own
 /// `net.core.somaxconn`.
@@ -56,6 +57,7 @@ pub struct Listener {
     address: ListenAddress,
     info: Arc<ListenerInfo>,
     connections: Arc<Semaphore>,
+    metrics: ListenerMetrics,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,7 @@ pub struct Accepted {
     stream: Stream,
     listener: Arc<ListenerInfo>,
     _permit: Option<OwnedSemaphorePermit>,
+    _counted: Counted,
 }
 
 #[derive(Debug)]
@@ -85,7 +88,7 @@ impl Listener {
     ///
     /// # Errors
     /// When the address is taken or not allowed.
-    pub fn bind(config: &ListenerConfig) -> io::Result<Self> {
+    pub fn bind(config: &ListenerConfig, metrics: ListenerMetrics) -> io::Result<Self> {
         let (socket, address) = Socket::open(&config.address)?;
         let info = ListenerInfo {
             name: address.to_string(),
@@ -101,6 +104,7 @@ impl Listener {
             address,
             info: Arc::new(info),
             connections,
+            metrics,
         })
     }
 
@@ -119,12 +123,15 @@ impl Listener {
             address,
             info,
             connections,
+            metrics,
         } = self;
         let deliver = |stream, permit| {
+            metrics.accepted.inc();
             deliver(Accepted {
                 stream,
                 listener: Arc::clone(&info),
                 _permit: permit,
+                _counted: Counted::new(&metrics.connections),
             });
         };
         let accept = async || {
@@ -139,6 +146,7 @@ impl Listener {
                 accepted = accept() => match accepted {
                     Ok((stream, permit)) => deliver(stream, Some(permit)),
                     Err(error) => {
+                        metrics.accept_failures.inc();
                         tracing::warn!(
                             listener = %address, error = %error, "failed to accept a connection"
                         );
@@ -248,6 +256,7 @@ impl Accepted {
             stream,
             listener,
             _permit,
+            _counted,
         } = self;
         match stream {
             Stream::Tcp(stream, peer) => {

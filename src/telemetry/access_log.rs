@@ -6,11 +6,13 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
+
+use prometheus::IntCounter;
 
 use crate::config::LogOutput;
 
@@ -62,7 +64,7 @@ struct Shared {
     /// Set by the writer before it sleeps without limit; whoever clears it must wake it.
     is_parked: AtomicBool,
     is_closing: AtomicBool,
-    dropped: AtomicU64,
+    dropped: IntCounter,
 }
 
 /// Finished lines of one core, and the clock that stamps them.
@@ -93,17 +95,18 @@ impl Shared {
 }
 
 impl AccessLog {
-    /// Opens the output and starts the writer thread; `off` starts nothing.
+    /// Opens the output and starts the writer thread; `off` starts nothing. Lines that are lost
+    /// are counted in `dropped`.
     ///
     /// # Errors
     /// When the file of `access_log.output` cannot be opened for appending, or no thread started.
-    pub fn start(output: &LogOutput, cores: usize) -> io::Result<Self> {
+    pub fn start(output: &LogOutput, cores: usize, dropped: IntCounter) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             cores: (0..cores).map(|_| Mutex::default()).collect(),
             writer: Mutex::default(),
             is_parked: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
-            dropped: AtomicU64::new(0),
+            dropped,
         });
         let Some(sink) = Sink::open(output)? else {
             return Ok(Self {
@@ -142,7 +145,7 @@ impl AccessLog {
 
     /// Lines that were lost since the start, because a buffer was full or the output failed.
     pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
+        self.shared.dropped.get()
     }
 
     /// Writes what is still buffered and ends the writer thread.
@@ -189,7 +192,7 @@ impl LineBuffer {
         lines.extend_from_slice(b"}\n");
         if lines.len() > BUFFER_BYTES {
             lines.truncate(start);
-            shared.dropped.fetch_add(1, Ordering::Relaxed);
+            shared.dropped.inc();
         }
         drop(buffer);
         shared.wake();
@@ -289,7 +292,7 @@ impl Writer {
             self.is_torn = self.sink.write(round).is_err();
             if self.is_torn {
                 let lines = round.iter().filter(|byte| **byte == b'\n').count() as u64;
-                self.shared.dropped.fetch_add(lines, Ordering::Relaxed);
+                self.shared.dropped.inc_by(lines);
             }
             round.clear();
         }
@@ -298,7 +301,7 @@ impl Writer {
 
     /// Says, not too often, that lines were lost.
     fn report(&mut self) {
-        let dropped = self.shared.dropped.load(Ordering::Relaxed);
+        let dropped = self.shared.dropped.get();
         let is_news = match self.reported {
             None => dropped > 0,
             Some((last, reported)) => dropped > reported && last.elapsed() >= REPORT_EVERY,
@@ -314,11 +317,16 @@ impl Writer {
 mod tests {
     use super::*;
 
+    fn dropped() -> IntCounter {
+        IntCounter::new("dropped_lines_total", "Lines lost.").expect("a valid name")
+    }
+
     #[test]
     fn writes_every_line_of_every_core_before_it_closes() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("access.log");
-        let log = AccessLog::start(&LogOutput::File(path.clone()), 2).expect("the file opens");
+        let log =
+            AccessLog::start(&LogOutput::File(path.clone()), 2, dropped()).expect("the file opens");
         for number in 0..5_000_u64 {
             let buffer = log.buffer(usize::from(number % 2 == 0));
             buffer.append(|line| line.number("number", number));
@@ -338,7 +346,7 @@ mod tests {
     fn drops_whole_lines_and_counts_them_when_the_buffer_is_full() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let output = LogOutput::File(folder.path().join("access.log"));
-        let log = AccessLog::start(&output, 1).expect("the file opens");
+        let log = AccessLog::start(&output, 1, dropped()).expect("the file opens");
         let long = "x".repeat(BUFFER_BYTES);
         log.buffer(0).append(|line| line.text("long", &long));
         assert_eq!(log.dropped(), 1);
@@ -346,7 +354,7 @@ mod tests {
 
     #[test]
     fn builds_no_line_when_the_log_is_off() {
-        let log = AccessLog::start(&LogOutput::Off, 1).expect("nothing to open");
+        let log = AccessLog::start(&LogOutput::Off, 1, dropped()).expect("nothing to open");
         log.buffer(0).append(|_| panic!("a line was built"));
     }
 }

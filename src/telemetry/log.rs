@@ -1,9 +1,10 @@
 //! What the program says of itself: to stderr, as text on a terminal, else as JSON.
 
 use std::io::{self, IsTerminal};
+use std::sync::OnceLock;
 
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -13,6 +14,14 @@ use crate::config::{Level, LogConfig, LogFormat};
 
 /// Lines that may wait for a reader of stderr that is slow; beyond it they are dropped.
 const BUFFERED_LINES: usize = 4_096;
+
+/// Counts the lines that were dropped; one for the process, as its log is.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// Lines that were lost since the start, because the reader of stderr was slow.
+pub fn dropped_lines() -> usize {
+    DROPPED.get().map_or(0, ErrorCounter::dropped_lines)
+}
 
 /// Keeps the application log running; dropping it writes what still waits, for a second at most.
 #[derive(Debug)]
@@ -36,6 +45,7 @@ pub fn start(config: &LogConfig, rust_log: Option<&str>) -> LogGuard {
         LogFormat::Text => false,
         LogFormat::Auto => !io::stderr().is_terminal(),
     };
+    let dropped = stderr.error_counter();
     let lines = fmt::layer().with_writer(stderr);
     let lines = if is_json {
         lines.json().flatten_event(true).boxed()
@@ -47,13 +57,16 @@ pub fn start(config: &LogConfig, rust_log: Option<&str>) -> LogGuard {
     };
     let (targets, is_readable) = targets(config.level, rust_log);
     // Only the first subscriber of a process counts; tests start several gateways in one.
-    if tracing_subscriber::registry()
+    let started = tracing_subscriber::registry()
         .with(lines.with_filter(targets))
-        .try_init()
-        .is_ok()
-        && !is_readable
-    {
-        tracing::warn!("RUST_LOG cannot be read as `level` or `module=level,…`; log.level is used");
+        .try_init();
+    if started.is_ok() {
+        DROPPED.get_or_init(|| dropped);
+        if !is_readable {
+            tracing::warn!(
+                "RUST_LOG cannot be read as `level` or `module=level,…`; log.level is used"
+            );
+        }
     }
     // The default hook would write to stderr by itself, and wait for it.
     std::panic::set_hook(Box::new(|panic| {

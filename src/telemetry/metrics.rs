@@ -5,21 +5,172 @@
 //! come from closed sets (routes, policies, listeners of the configuration; words of the code),
 //! never from what a client sent, so the number of series is fixed when the process starts.
 //!
-//! All counts are shared by the cores: one relaxed addition each.
+//! All counts are shared by the cores: one relaxed addition each, a histogram five.
+//! `docs/metrics.md` is made from here; a behaviour test says how when the two differ.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+mod reading;
 
-use crate::config::{Config, LimitMode};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::config::{LimitMode, NO_ROUTE};
+use crate::domain::{Environment, Outcome};
+use reading::Readings;
+
+/// The media type of [`Metrics::render`].
+///
+/// # Source
+/// Prometheus text exposition format, version 0.0.4.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Upper bounds of durations, in seconds.
+///
+/// From a millisecond, below which only refusals and reused local connections are, to a minute,
+/// the longest exchange by default. Dense between 10 ms and 1 s, where a payments API answers, so
+/// that a quantile there is true to a factor of 2.5. What ran into `upstream.response_timeout`
+/// (30 s by default) is just above 30, what ran into `exchange_timeout` (60 s) above 60.
+const SECONDS: [f64; 14] = [
+    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+];
 
 /// All metrics of one process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Whether there is a credential to send, as 0 or 1.
+    pub credentials_available: IntGauge,
+    config_generation: IntGauge,
+    /// Access-log lines that were lost, because a buffer was full or the output failed.
+    pub access_log_dropped: IntCounter,
+    proxy_requests: IntCounterVec,
+    proxy_request_duration: HistogramVec,
+    proxy_requests_in_flight: IntGauge,
+    proxy_request_bytes: IntCounter,
+    proxy_reply_bytes: IntCounter,
+    proxy_errors: IntCounterVec,
+    upstream: Arc<UpstreamMetrics>,
+    server_connections: IntGaugeVec,
+    server_connections_accepted: IntCounterVec,
+    server_accept_failures: IntCounterVec,
     limits_admitted: IntCounterVec,
     limits_denied: IntCounterVec,
     limits_lost_races: IntCounterVec,
     limits_overflows: IntCounterVec,
     limits_keys: IntGaugeVec,
+}
+
+/// The handles of one configuration generation's requests.
+#[derive(Debug)]
+pub struct ProxyMetrics {
+    /// Requests that came in and whose access-log line is not written yet.
+    pub in_flight: IntGauge,
+    request_bytes: IntCounter,
+    reply_bytes: IntCounter,
+    /// In the order of the configuration's routes.
+    routes: Vec<RouteMetrics>,
+    no_route: RouteMetrics,
+    /// In the order in which the codes were given.
+    errors: Vec<IntCounter>,
+}
+
+/// What is counted of a request that has ended; the same as its access-log line says.
+#[derive(Debug)]
+pub struct EndedRequest {
+    /// The route's position in the configuration, if there was one.
+    pub route: Option<u16>,
+    /// The status of the reply.
+    pub status: StatusCode,
+    /// What became of it at MODEN.
+    pub outcome: Outcome,
+    /// The position of the error's code among those given to [`Metrics::proxy`], if the reply was
+    /// the gateway's own.
+    pub error: Option<usize>,
+    /// From its head to its line.
+    pub took: Duration,
+    /// Bytes of its body that came in.
+    pub request_bytes: u64,
+    /// Bytes of the reply's body.
+    pub reply_bytes: u64,
+}
+
+/// The handles of one route.
+#[derive(Debug)]
+struct RouteMetrics {
+    /// By class of status, then by outcome.
+    requests: [[IntCounter; OUTCOMES.len()]; STATUS_CLASSES.len()],
+    duration: Histogram,
+}
+
+/// Values of the label `status`; the first stands for what has no class of its own.
+const STATUS_CLASSES: [&str; 5] = ["other", "2xx", "3xx", "4xx", "5xx"];
+
+/// Values of the label `outcome`.
+const OUTCOMES: [Outcome; 3] = [Outcome::NotSent, Outcome::Answered, Outcome::Unknown];
+
+/// The handles of the way to MODEN.
+#[derive(Debug)]
+pub struct UpstreamMetrics {
+    /// How long requests waited for a connection, those that had to.
+    pub queue: Histogram,
+    /// How long DNS, TCP and the egress proxy's tunnel took, each time a connection was opened.
+    pub connect: Histogram,
+    /// How long the TLS handshake took, each time a connection was opened.
+    pub tls: Histogram,
+    /// From the last byte of the request to the final head of the answer.
+    pub response: Histogram,
+    /// From the head of the answer to its last byte.
+    pub answer: Histogram,
+    /// Open connections that carry an exchange, or are about to.
+    pub busy: IntGauge,
+    /// Open connections that wait for a request.
+    pub idle: IntGauge,
+    /// Connections opened.
+    pub opened: IntCounter,
+    /// Requests handed to a connection that had served one before.
+    pub reused: IntCounter,
+    /// Idle connections given up because they were not proven recently enough.
+    pub aged: IntCounter,
+    /// Idle connections given up because MODEN had closed them, or sent what nobody asked for.
+    pub ended: IntCounter,
+    /// Attempts to connect that failed.
+    pub connect_failures: ConnectFailures,
+}
+
+/// Failures to connect, by the step that failed.
+#[derive(Debug)]
+pub struct ConnectFailures {
+    /// The name did not resolve.
+    pub dns: IntCounter,
+    /// Every address refused.
+    pub refused: IntCounter,
+    /// No address could be reached, for another reason.
+    pub unreachable: IntCounter,
+    /// A deadline passed.
+    pub timeout: IntCounter,
+    /// The egress proxy opened no tunnel.
+    pub tunnel: IntCounter,
+    /// MODEN's certificate was not accepted.
+    pub certificate: IntCounter,
+    /// The TLS handshake failed for another reason.
+    pub tls: IntCounter,
+}
+
+/// One listener's handles.
+#[derive(Clone, Debug)]
+pub struct ListenerMetrics {
+    /// Connections open at present.
+    pub connections: IntGauge,
+    /// Connections accepted.
+    pub accepted: IntCounter,
+    /// Calls to accept that failed, such as for want of file descriptors.
+    pub accept_failures: IntCounter,
 }
 
 /// One policy's handles.
@@ -38,17 +189,94 @@ pub struct PolicyMetrics {
     pub keys: IntGauge,
 }
 
+/// One of the things that a gauge counts; dropping it counts it out.
+#[derive(Debug)]
+pub struct Counted(IntGauge);
+
 impl Metrics {
     /// Makes all metrics, with the environment as a label of each.
-    pub fn build(config: &Config) -> Self {
-        let labels = [(
-            "environment".to_owned(),
-            config.environment.as_str().to_owned(),
-        )];
+    pub fn build(environment: Environment) -> Self {
+        let labels = [("environment".to_owned(), environment.as_str().to_owned())];
         let registry =
             Registry::new_custom(None, Some(labels.into())).expect("one label with a valid name");
+        build_info(&registry);
+        registry
+            .register(Box::new(Readings::new()))
+            .expect("names of their own");
+        let listener = &["listener"];
         let policy = &["policy", "mode"];
         Self {
+            credentials_available: gauge(
+                &registry,
+                "gateway_credentials_available",
+                "Whether there is a credential to send: 1, or 0 while nothing is forwarded.",
+            ),
+            config_generation: gauge(
+                &registry,
+                "gateway_config_generation",
+                "The generation of the configuration in use, counted from 1.",
+            ),
+            access_log_dropped: counter(
+                &registry,
+                "gateway_access_log_dropped_lines_total",
+                "Access-log lines that were lost, because a buffer was full or the output failed.",
+            ),
+            proxy_requests: counters(
+                &registry,
+                "gateway_proxy_requests_total",
+                "Requests that have ended, by route (none where no route matched), class of the \
+                 reply's status, and outcome; as many as access-log lines.",
+                &["route", "status", "outcome"],
+            ),
+            proxy_request_duration: histograms(
+                &registry,
+                "gateway_proxy_request_duration_seconds",
+                "From a request's head to its access-log line, refusals included.",
+                &["route"],
+            ),
+            proxy_requests_in_flight: gauge(
+                &registry,
+                "gateway_proxy_requests_in_flight",
+                "Requests that came in and have not ended, whether their client is still there or \
+                 not.",
+            ),
+            proxy_request_bytes: counter(
+                &registry,
+                "gateway_proxy_request_bytes_total",
+                "Bytes of the bodies of requests, as far as they were received.",
+            ),
+            proxy_reply_bytes: counter(
+                &registry,
+                "gateway_proxy_reply_bytes_total",
+                "Bytes of the bodies of replies.",
+            ),
+            proxy_errors: counters(
+                &registry,
+                "gateway_proxy_errors_total",
+                "Requests that ended with an error of the gateway's own, by its code.",
+                &["code"],
+            ),
+            upstream: Arc::new(UpstreamMetrics::build(&registry)),
+            server_connections: gauges(
+                &registry,
+                "gateway_server_connections",
+                "Client connections open at present, by the listener's position in the \
+                 configuration, from 0.",
+                listener,
+            ),
+            server_connections_accepted: counters(
+                &registry,
+                "gateway_server_connections_accepted_total",
+                "Client connections accepted.",
+                listener,
+            ),
+            server_accept_failures: counters(
+                &registry,
+                "gateway_server_accept_failures_total",
+                "Client connections that could not be accepted, such as for want of file \
+                 descriptors.",
+                listener,
+            ),
             limits_admitted: counters(
                 &registry,
                 "gateway_limits_admitted_total",
@@ -83,6 +311,59 @@ impl Metrics {
         }
     }
 
+    /// Notes which generation of the configuration is in use, counted from 1.
+    pub fn set_config_generation(&self, generation: u64) {
+        let generation = i64::try_from(generation).unwrap_or(i64::MAX);
+        self.config_generation.set(generation);
+    }
+
+    /// The handles for the requests of one configuration generation: its routes in their order,
+    /// and the codes of the gateway's own errors.
+    pub fn proxy<'n>(
+        &self,
+        routes: impl Iterator<Item = &'n str>,
+        codes: impl Iterator<Item = &'static str>,
+    ) -> ProxyMetrics {
+        ProxyMetrics {
+            in_flight: self.proxy_requests_in_flight.clone(),
+            request_bytes: self.proxy_request_bytes.clone(),
+            reply_bytes: self.proxy_reply_bytes.clone(),
+            routes: routes.map(|name| self.route(name)).collect(),
+            no_route: self.route(NO_ROUTE),
+            errors: codes
+                .map(|code| self.proxy_errors.with_label_values(&[code]))
+                .collect(),
+        }
+    }
+
+    fn route(&self, name: &str) -> RouteMetrics {
+        RouteMetrics {
+            requests: STATUS_CLASSES.map(|class| {
+                OUTCOMES.map(|outcome| {
+                    self.proxy_requests
+                        .with_label_values(&[name, class, outcome.as_str()])
+                })
+            }),
+            duration: self.proxy_request_duration.with_label_values(&[name]),
+        }
+    }
+
+    /// The handles of the way to MODEN.
+    pub fn upstream(&self) -> Arc<UpstreamMetrics> {
+        Arc::clone(&self.upstream)
+    }
+
+    /// The handles of one listener, by its position in the configuration: an address is nobody's
+    /// business here.
+    pub fn listener(&self, index: usize) -> ListenerMetrics {
+        let labels = &[index.to_string()];
+        ListenerMetrics {
+            connections: self.server_connections.with_label_values(labels),
+            accepted: self.server_connections_accepted.with_label_values(labels),
+            accept_failures: self.server_accept_failures.with_label_values(labels),
+        }
+    }
+
     /// The handles of one policy.
     pub fn policy(&self, name: &str, mode: LimitMode) -> PolicyMetrics {
         let labels = &[name, mode.as_str()];
@@ -95,10 +376,9 @@ impl Metrics {
         }
     }
 
-    /// All metrics as text.
+    /// All metrics as text, to be sent as [`CONTENT_TYPE`].
     ///
-    /// # Source
-    /// Prometheus text exposition format, version 0.0.4.
+    /// Reads a few files of `/proc/self` and allocates: not for a core.
     pub fn render(&self) -> String {
         TextEncoder::new()
             .encode_to_string(&self.registry.gather())
@@ -106,16 +386,193 @@ impl Metrics {
     }
 }
 
+impl ProxyMetrics {
+    /// Counts a request that has ended.
+    pub fn count(&self, request: &EndedRequest) {
+        self.in_flight.dec();
+        self.request_bytes.inc_by(request.request_bytes);
+        self.reply_bytes.inc_by(request.reply_bytes);
+        let route = request
+            .route
+            .and_then(|index| self.routes.get(usize::from(index)));
+        let route = route.unwrap_or(&self.no_route);
+        route.requests[status_class(request.status)][outcome_index(request.outcome)].inc();
+        route.duration.observe(request.took.as_secs_f64());
+        if let Some(error) = request.error.and_then(|code| self.errors.get(code)) {
+            error.inc();
+        }
+    }
+}
+
+/// The position in [`STATUS_CLASSES`].
+fn status_class(status: StatusCode) -> usize {
+    match status.as_u16() {
+        200..300 => 1,
+        300..400 => 2,
+        400..500 => 3,
+        500..600 => 4,
+        _ => 0,
+    }
+}
+
+/// The position in [`OUTCOMES`].
+fn outcome_index(outcome: Outcome) -> usize {
+    match outcome {
+        Outcome::NotSent => 0,
+        Outcome::Answered => 1,
+        Outcome::Unknown => 2,
+    }
+}
+
+impl UpstreamMetrics {
+    fn build(registry: &Registry) -> Self {
+        let phases = histograms(
+            registry,
+            "gateway_upstream_phase_duration_seconds",
+            "Steps of exchanges, as far as they succeeded: queue (only requests that had to wait \
+             for a connection), connect (DNS, TCP and tunnel of new connections), tls (of new \
+             connections), response (last byte of the request to the final head of the answer), \
+             answer (its head to its last byte).",
+            &["phase"],
+        );
+        let phase = |name| phases.with_label_values(&[name]);
+        let connections = gauges(
+            registry,
+            "gateway_upstream_connections",
+            "Connections to MODEN open at present: busy with an exchange, or idle.",
+            &["state"],
+        );
+        let stale = counters(
+            registry,
+            "gateway_upstream_stale_connections_total",
+            "Idle connections that were given up: aged (not proven within upstream.reuse_within) \
+             or ended (MODEN had closed them, or sent what nobody asked for).",
+            &["reason"],
+        );
+        let failures = counters(
+            registry,
+            "gateway_upstream_connect_failures_total",
+            "Connections to MODEN that could not be opened, by the step that failed.",
+            &["reason"],
+        );
+        let failure = |reason| failures.with_label_values(&[reason]);
+        Self {
+            queue: phase("queue"),
+            connect: phase("connect"),
+            tls: phase("tls"),
+            response: phase("response"),
+            answer: phase("answer"),
+            busy: connections.with_label_values(&["busy"]),
+            idle: connections.with_label_values(&["idle"]),
+            opened: counter(
+                registry,
+                "gateway_upstream_connections_opened_total",
+                "Connections to MODEN opened.",
+            ),
+            reused: counter(
+                registry,
+                "gateway_upstream_connections_reused_total",
+                "Requests handed to a connection that had served one before.",
+            ),
+            aged: stale.with_label_values(&["aged"]),
+            ended: stale.with_label_values(&["ended"]),
+            connect_failures: ConnectFailures {
+                dns: failure("dns"),
+                refused: failure("refused"),
+                unreachable: failure("unreachable"),
+                timeout: failure("timeout"),
+                tunnel: failure("tunnel"),
+                certificate: failure("certificate"),
+                tls: failure("tls"),
+            },
+        }
+    }
+}
+
+impl Counted {
+    /// Counts one more.
+    pub fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Says which program this is; the value is always 1.
+fn build_info(registry: &Registry) {
+    let info = gauges(
+        registry,
+        "gateway_build_info",
+        "The version and commit of the program; always 1.",
+        &["version", "commit"],
+    );
+    info.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("MODEN_GATEWAY_COMMIT")])
+        .set(1);
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::new(name, help))
+}
+
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    let counters = IntCounterVec::new(Opts::new(name, help), labels).expect("a valid name");
-    let handle = Box::new(counters.clone());
-    registry.register(handle).expect("a name of its own");
-    counters
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::new(name, help))
 }
 
 fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    let gauges = IntGaugeVec::new(Opts::new(name, help), labels).expect("a valid name");
-    let handle = Box::new(gauges.clone());
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn histograms(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+    let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+    register(registry, HistogramVec::new(options, labels))
+}
+
+fn register<M: Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<M>,
+) -> M {
+    let metric = metric.expect("a valid name");
+    let handle = Box::new(metric.clone());
     registry.register(handle).expect("a name of its own");
-    gauges
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_and_lists_agree() {
+        for (position, outcome) in OUTCOMES.into_iter().enumerate() {
+            assert_eq!(outcome_index(outcome), position);
+        }
+        for (code, class) in [
+            (200, "2xx"),
+            (302, "3xx"),
+            (412, "4xx"),
+            (599, "5xx"),
+            (999, "other"),
+        ] {
+            let status = StatusCode::from_u16(code).expect("a status");
+            assert_eq!(STATUS_CLASSES[status_class(status)], class);
+        }
+    }
+
+    #[test]
+    fn what_is_counted_in_is_counted_out() {
+        let gauge = IntGauge::new("connections", "Connections.").expect("a valid name");
+        let counted = (Counted::new(&gauge), Counted::new(&gauge));
+        assert_eq!(gauge.get(), 2);
+        drop(counted);
+        assert_eq!(gauge.get(), 0);
+    }
 }

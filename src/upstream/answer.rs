@@ -43,7 +43,9 @@ pub(super) async fn receive(
     limits: &UpstreamLimits,
     deadline: Instant,
 ) -> Result<Answer, UpstreamError> {
-    let Head { response, meter } = head;
+    let Head {
+        response, meter, ..
+    } = head;
     let (head, mut rest) = response.into_parts();
     let is_long = |bytes: u64| bytes > limits.hold_answer_bytes as u64;
     let stream = |start, rest, lease, meter| {
@@ -53,6 +55,7 @@ pub(super) async fn receive(
     };
 
     let mut start = Start::default();
+    let mut latest = lease.received;
     let announced_long = rest.size_hint().exact().is_some_and(is_long);
     let body = loop {
         if announced_long || is_long(start.len() as u64) {
@@ -62,7 +65,7 @@ pub(super) async fn receive(
             lease.give_back();
             break AnswerBody::Held(start.into_bytes());
         }
-        let deadline = deadline.min(Instant::now() + limits.body_idle_timeout);
+        let deadline = deadline.min(latest + limits.body_idle_timeout);
         let failure = match timeout_at(deadline, rest.frame()).await {
             Err(_) => Failure::AnswerTimeout,
             Ok(Some(Err(error))) => failure_of(&error, None),
@@ -70,6 +73,7 @@ pub(super) async fn receive(
                 if let Ok(data) = frame.into_data() {
                     start.push(data);
                 }
+                latest = Instant::now();
                 continue;
             }
             Ok(None) => {

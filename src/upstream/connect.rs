@@ -20,24 +20,37 @@ use tower_service::Service;
 use super::error::Failure;
 use super::exchange::Connection;
 use super::origin::Origin;
+use crate::telemetry::metrics::UpstreamMetrics;
 
 /// Opens connections to the origin for one core.
 #[derive(Debug)]
 pub(super) struct Connector {
     origin: Arc<Origin>,
     resolver: Resolver,
+    metrics: Arc<UpstreamMetrics>,
 }
 
 impl Connector {
-    pub(super) fn new(origin: Arc<Origin>) -> Self {
+    pub(super) fn new(origin: Arc<Origin>, metrics: Arc<UpstreamMetrics>) -> Self {
         Self {
             resolver: Resolver::new(&origin),
             origin,
+            metrics,
         }
     }
 
     /// Connects, trying every address the name has; nothing of a request has left when it fails.
     pub(super) async fn connect(&self, deadline: Instant) -> Result<Connection, Failure> {
+        let connection = self.open(deadline).await;
+        if let Err(failure) = &connection {
+            self.count(failure);
+        }
+        connection
+    }
+
+    async fn open(&self, deadline: Instant) -> Result<Connection, Failure> {
+        let metrics = &self.metrics;
+        let began = Instant::now();
         let (host, port) = match &self.origin.egress {
             Some(egress) => (&egress.host, egress.port),
             None => (&self.origin.host, self.origin.port),
@@ -50,13 +63,38 @@ impl Connector {
         let deadline = deadline.min(Instant::now() + self.origin.limits.tls_timeout);
         timeout_at(deadline, async {
             let io = self.tunnel(TokioIo::new(tcp)).await?;
-            match &self.origin.tls {
-                Some(tls) => Connection::start(self.handshake(io, tls).await?, Some(probe)).await,
-                None => Connection::start(io, Some(probe)).await,
-            }
+            metrics.connect.observe(began.elapsed().as_secs_f64());
+            let Some(tls) = &self.origin.tls else {
+                return Connection::start(io, Some(probe), metrics).await;
+            };
+            let began = Instant::now();
+            let io = self.handshake(io, tls).await?;
+            metrics.tls.observe(began.elapsed().as_secs_f64());
+            Connection::start(io, Some(probe), metrics).await
         })
         .await
         .unwrap_or(Err(Failure::ConnectTimeout))
+    }
+
+    fn count(&self, failure: &Failure) {
+        let failures = &self.metrics.connect_failures;
+        let counter = match failure {
+            Failure::Dns(_) => &failures.dns,
+            Failure::Refused => &failures.refused,
+            Failure::ConnectTimeout => &failures.timeout,
+            Failure::Tunnel(_) => &failures.tunnel,
+            Failure::Certificate(_) => &failures.certificate,
+            Failure::Tls(_) => &failures.tls,
+            // All but the first belong to an exchange and do not happen here.
+            Failure::Unreachable(_)
+            | Failure::QueueTimeout
+            | Failure::ResponseTimeout
+            | Failure::AnswerTimeout
+            | Failure::Reset
+            | Failure::Invalid
+            | Failure::RequestBody(_) => &failures.unreachable,
+        };
+        counter.inc();
     }
 
     async fn resolve(&self, host: &str, deadline: Instant) -> Result<Vec<IpAddr>, Failure> {

@@ -21,6 +21,7 @@ use super::error::{Failure, UpstreamError};
 use super::origin::UpstreamLimits;
 use crate::body::{RequestBody, StreamProgress};
 use crate::domain::Outcome;
+use crate::telemetry::metrics::UpstreamMetrics;
 
 /// The largest head of an answer that is accepted, in bytes (hyper's own limits are larger).
 const MAX_ANSWER_HEAD_BYTES: usize = 64 * 1024;
@@ -57,6 +58,9 @@ pub(super) struct Connection {
     _driver: AbortOnDropHandle<()>,
     /// A second handle on the socket, to look at it without hyper; none in measurements.
     probe: Option<OwnedFd>,
+    /// Counts the connection as busy or idle, until it is dropped.
+    metrics: Arc<UpstreamMetrics>,
+    is_idle: bool,
     is_reused: bool,
     is_retired: bool,
 }
@@ -82,6 +86,8 @@ pub(super) enum Interrupted {
 pub(super) struct Head {
     pub(super) response: Response<Incoming>,
     pub(super) meter: Arc<Meter>,
+    /// When it was complete.
+    pub(super) received: Instant,
 }
 
 impl Head {
@@ -93,7 +99,11 @@ impl Head {
 
 impl Connection {
     /// Starts HTTP on an open stream; its driver runs as a task of the current core.
-    pub(super) async fn start<T>(io: T, probe: Option<OwnedFd>) -> Result<Self, Failure>
+    pub(super) async fn start<T>(
+        io: T,
+        probe: Option<OwnedFd>,
+        metrics: &Arc<UpstreamMetrics>,
+    ) -> Result<Self, Failure>
     where
         T: Read + Write + Send + Unpin + 'static,
     {
@@ -116,11 +126,15 @@ impl Connection {
             reason = "ends with its connection at the latest"
         )]
         let driver = AbortOnDropHandle::new(tokio::spawn(driver));
+        metrics.opened.inc();
+        metrics.busy.inc();
         Ok(Self {
             sender,
             meter,
             _driver: driver,
             probe,
+            metrics: Arc::clone(metrics),
+            is_idle: false,
             is_reused: false,
             is_retired: false,
         })
@@ -147,9 +161,21 @@ impl Connection {
         let _ = self.sender.ready().await;
     }
 
-    /// Notes that a request was completed on it.
-    pub(super) fn mark_proven(&mut self) {
+    /// Notes that a request was completed on it, and that it waits for the next.
+    pub(super) fn set_idle(&mut self) {
         self.is_reused = true;
+        if !std::mem::replace(&mut self.is_idle, true) {
+            self.metrics.busy.dec();
+            self.metrics.idle.inc();
+        }
+    }
+
+    /// Notes that it is about to carry a request.
+    pub(super) fn set_busy(&mut self) {
+        if std::mem::replace(&mut self.is_idle, false) {
+            self.metrics.idle.dec();
+            self.metrics.busy.inc();
+        }
     }
 
     /// Whether the peer has neither closed nor said anything unasked, as the kernel sees it now.
@@ -205,11 +231,27 @@ impl Connection {
                 Ok(None) => {}
             }
         }
-        let deadline = deadline.min(Instant::now() + limits.response_timeout);
+        let sent = Instant::now();
+        let deadline = deadline.min(sent + limits.response_timeout);
         match timeout_at(deadline, answering).await {
             Err(_) => Err(failed(&self.meter, Failure::ResponseTimeout)),
-            Ok(answer) => head(answer, &self.meter, body),
+            Ok(answer) => {
+                let head = head(answer, &self.meter, body)?;
+                let took = head.received - sent;
+                self.metrics.response.observe(took.as_secs_f64());
+                Ok(head)
+            }
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let state = match self.is_idle {
+            true => &self.metrics.idle,
+            false => &self.metrics.busy,
+        };
+        state.dec();
     }
 }
 
@@ -241,6 +283,7 @@ fn head(
         Ok(response) => Ok(Head {
             response,
             meter: Arc::clone(meter),
+            received: Instant::now(),
         }),
         Err(Unanswered {
             untouched: Some(request),
@@ -339,6 +382,8 @@ mod tests {
     use hyper_util::rt::TokioIo;
 
     use super::*;
+    use crate::domain::Environment;
+    use crate::telemetry::metrics::Metrics;
 
     /// A connection whose driver has had no chance to look since, and its peer.
     async fn connection() -> (Connection, std::net::TcpStream) {
@@ -348,7 +393,8 @@ mod tests {
         let socket = socket.expect("it listens");
         let (peer, _) = listener.accept().expect("it is connected");
         let probe = rustix::io::dup(&socket).expect("a second handle");
-        let connection = Connection::start(TokioIo::new(socket), Some(probe)).await;
+        let metrics = Metrics::build(Environment::Sandbox).upstream();
+        let connection = Connection::start(TokioIo::new(socket), Some(probe), &metrics).await;
         tokio::task::yield_now().await;
         (connection.expect("hyper starts"), peer)
     }

@@ -1,11 +1,12 @@
 //! Idle connections of one core, youngest first.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::exchange::Connection;
+use crate::telemetry::metrics::UpstreamMetrics;
 
 /// Connections that completed a request less than `reuse_within` ago.
 ///
@@ -14,6 +15,7 @@ use super::exchange::Connection;
 #[derive(Debug)]
 pub(super) struct Pool {
     reuse_within: Duration,
+    pub(super) metrics: Arc<UpstreamMetrics>,
     idle: Mutex<Vec<Idle>>,
 }
 
@@ -24,9 +26,10 @@ struct Idle {
 }
 
 impl Pool {
-    pub(super) fn new(reuse_within: Duration) -> Self {
+    pub(super) fn new(reuse_within: Duration, metrics: Arc<UpstreamMetrics>) -> Self {
         Self {
             reuse_within,
+            metrics,
             idle: Mutex::new(Vec::new()),
         }
     }
@@ -36,28 +39,32 @@ impl Pool {
     /// A connection whose peer has closed, or has said anything unasked, is dropped here.
     pub(super) fn take(&self) -> Option<Connection> {
         loop {
-            let Idle { connection, proven } = self.idle().pop()?;
+            let Idle {
+                mut connection,
+                proven,
+            } = self.idle().pop()?;
             if proven.elapsed() >= self.reuse_within {
                 // Those below are older still; they go first, so that the one that is opened
                 // instead is not one too many.
                 let aged = std::mem::take(&mut *self.idle());
+                self.metrics.aged.inc_by(1 + aged.len() as u64);
                 drop(aged);
                 return None;
             }
             if connection.is_quiet() {
+                connection.set_busy();
+                self.metrics.reused.inc();
                 return Some(connection);
             }
+            self.metrics.ended.inc();
         }
     }
 
-    /// Keeps a connection that has just completed a request.
-    pub(super) fn give_back(&self, mut connection: Connection) {
+    /// Keeps a connection that has completed a request at this moment.
+    pub(super) fn give_back(&self, mut connection: Connection, proven: Instant) {
         if connection.is_ready() {
-            connection.mark_proven();
-            self.idle().push(Idle {
-                connection,
-                proven: Instant::now(),
-            });
+            connection.set_idle();
+            self.idle().push(Idle { connection, proven });
         }
     }
 
@@ -66,6 +73,7 @@ impl Pool {
         let aged = |idle: &Idle| idle.proven.elapsed() >= self.reuse_within;
         // Taken out first: closing a connection must not happen under the lock.
         let closed: Vec<Idle> = self.idle().extract_if(.., |idle| aged(idle)).collect();
+        self.metrics.aged.inc_by(closed.len() as u64);
         drop(closed);
     }
 

@@ -13,6 +13,7 @@ mod limits;
 mod never_doubles_a_payment;
 mod never_leaks;
 mod outcome;
+mod shows_itself;
 mod streams;
 mod support;
 mod tls;

@@ -105,6 +105,8 @@ fn search(what: &str, gateway: TestGateway, requests: &[Vec<u8>]) {
         assert!(reply.starts_with("HTTP/1.1 "), "{what}: {reply}");
         assert_clean(&format!("a reply of {what}"), &reply);
     }
+    let metrics = gateway.admin("/metrics").body;
+    assert!(metrics.starts_with(b"# HELP "), "there are no metrics");
     for path in ["/livez", "/readyz", "/metrics", "/status", "/", "/debug"] {
         let answer = format!("{:?}", gateway.admin(path));
         assert_clean(&format!("{path} of {what}"), &answer);

@@ -11,6 +11,7 @@
 mod capture;
 mod client;
 mod gateway;
+pub(crate) mod metrics;
 pub(crate) mod program;
 mod simulator;
 mod upstream;

@@ -195,6 +195,8 @@ fn refuses_routes_that_are_in_each_others_way() {
         route("a", "/pay/b", &["GET"], ""),
     ];
     assert_eq!(faults(same_name), ["routes[1].name"]);
+    let reserved = route(NO_ROUTE, "/pay/a", &["POST"], "");
+    assert_eq!(faults(vec![reserved]), ["routes[0].name"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use crate::body::BodyError;
 use crate::config::UPSTREAM_LIMIT;
+use crate::proxy::code::Code;
 use crate::proxy::error::ProxyError;
 use crate::upstream::Failure;
 
@@ -22,7 +23,7 @@ macro_rules! proxy_status {
 
 /// How one kind of error looks from outside.
 pub(super) struct Face {
-    pub(super) code: &'static str,
+    pub(super) code: Code,
     pub(super) status: StatusCode,
     pub(super) title: &'static str,
     pub(super) detail: &'static str,
@@ -47,7 +48,7 @@ pub(super) enum Fault {
 impl Face {
     const fn new(
         fault: Fault,
-        code: &'static str,
+        code: Code,
         status: StatusCode,
         proxy_status: &'static str,
         title: &'static str,
@@ -68,7 +69,7 @@ impl Face {
 /// A fault of ours, after which nobody knows whether bytes left.
 pub(super) const INTERNAL: Face = Face::new(
     Fault::Gateway,
-    "internal",
+    Code::Internal,
     StatusCode::INTERNAL_SERVER_ERROR,
     proxy_status!("proxy_internal_error"),
     "Internal error",
@@ -80,7 +81,7 @@ pub(super) fn face(error: &ProxyError) -> Face {
     match error {
         ProxyError::HostInvalid => Face::new(
             Fault::Client,
-            "request-malformed",
+            Code::RequestMalformed,
             StatusCode::BAD_REQUEST,
             proxy_status!("http_request_error"),
             "Malformed request",
@@ -88,7 +89,7 @@ pub(super) fn face(error: &ProxyError) -> Face {
         ),
         ProxyError::PathAmbiguous => Face::new(
             Fault::Client,
-            "path-ambiguous",
+            Code::PathAmbiguous,
             StatusCode::BAD_REQUEST,
             proxy_status!("http_request_error"),
             "Ambiguous path",
@@ -97,7 +98,7 @@ pub(super) fn face(error: &ProxyError) -> Face {
         ),
         ProxyError::UriTooLong => Face::new(
             Fault::Client,
-            "uri-too-long",
+            Code::UriTooLong,
             StatusCode::URI_TOO_LONG,
             proxy_status!("http_request_error"),
             "URI too long",
@@ -105,7 +106,7 @@ pub(super) fn face(error: &ProxyError) -> Face {
         ),
         ProxyError::EnvironmentMismatch => Face::new(
             Fault::Client,
-            "environment-mismatch",
+            Code::EnvironmentMismatch,
             StatusCode::FORBIDDEN,
             proxy_status!("http_request_denied"),
             "Wrong environment",
@@ -114,7 +115,7 @@ pub(super) fn face(error: &ProxyError) -> Face {
         ),
         ProxyError::RouteNotFound => Face::new(
             Fault::Client,
-            "route-not-found",
+            Code::RouteNotFound,
             StatusCode::NOT_FOUND,
             proxy_status!("http_request_denied"),
             "No such route",
@@ -122,7 +123,7 @@ pub(super) fn face(error: &ProxyError) -> Face {
         ),
         ProxyError::MethodNotAllowed { .. } => Face::new(
             Fault::Client,
-            "method-not-allowed",
+            Code::MethodNotAllowed,
             StatusCode::METHOD_NOT_ALLOWED,
             proxy_status!("http_request_denied"),
             "Method not allowed",
@@ -130,7 +131,7 @@ pub(super) fn face(error: &ProxyError) -> Face {
         ),
         ProxyError::ExpectationFailed => Face::new(
             Fault::Client,
-            "expectation-failed",
+            Code::ExpectationFailed,
             StatusCode::EXPECTATION_FAILED,
             proxy_status!("http_request_error"),
             "Expectation failed",
@@ -138,7 +139,7 @@ pub(super) fn face(error: &ProxyError) -> Face {
         ),
         ProxyError::LoopDetected => Face::new(
             Fault::Client,
-            "loop-detected",
+            Code::LoopDetected,
             StatusCode::LOOP_DETECTED,
             proxy_status!("proxy_loop_detected"),
             "Loop detected",
@@ -146,7 +147,7 @@ pub(super) fn face(error: &ProxyError) -> Face {
         ),
         ProxyError::LimitExceeded(denied) => Face::new(
             Fault::Client,
-            "limit-exceeded",
+            Code::LimitExceeded,
             StatusCode::TOO_MANY_REQUESTS,
             proxy_status!("http_request_denied"),
             "Limit exceeded",
@@ -161,14 +162,14 @@ pub(super) fn face(error: &ProxyError) -> Face {
         ProxyError::Body(error) => body_face(*error),
         ProxyError::LengthRequired => Face::new(
             Fault::Client,
-            "length-required",
+            Code::LengthRequired,
             StatusCode::LENGTH_REQUIRED,
             proxy_status!("http_request_error"),
             "Length required",
             "a body this long needs a Content-Length with GET and HEAD",
         ),
         ProxyError::CredentialUnavailable => Face {
-            code: "credential-unavailable",
+            code: Code::CredentialUnavailable,
             status: StatusCode::SERVICE_UNAVAILABLE,
             title: "No credential",
             detail: "the gateway has no usable credential; nothing is forwarded without one",
@@ -177,7 +178,7 @@ pub(super) fn face(error: &ProxyError) -> Face {
             fault: Fault::Gateway,
         },
         ProxyError::CredentialRejected => Face {
-            code: "credential-rejected",
+            code: Code::CredentialRejected,
             status: StatusCode::BAD_GATEWAY,
             title: "Credential rejected",
             detail: "MODEN answered 401: it did not accept the gateway's credential",
@@ -193,7 +194,7 @@ fn body_face(error: BodyError) -> Face {
     match error {
         BodyError::TooLarge => Face::new(
             Fault::Client,
-            "body-too-large",
+            Code::BodyTooLarge,
             StatusCode::PAYLOAD_TOO_LARGE,
             proxy_status!("http_request_error"),
             "Body too large",
@@ -201,7 +202,7 @@ fn body_face(error: BodyError) -> Face {
         ),
         BodyError::Timeout => Face::new(
             Fault::Client,
-            "request-timeout",
+            Code::RequestTimeout,
             StatusCode::REQUEST_TIMEOUT,
             proxy_status!("http_request_error"),
             "Request timeout",
@@ -209,7 +210,7 @@ fn body_face(error: BodyError) -> Face {
         ),
         BodyError::Incomplete => Face::new(
             Fault::Client,
-            "request-malformed",
+            Code::RequestMalformed,
             StatusCode::BAD_REQUEST,
             proxy_status!("http_request_error"),
             "Malformed request",
@@ -223,7 +224,7 @@ fn upstream_face(failure: &Failure) -> Face {
         let title = "Upstream unreachable";
         Face::new(
             Fault::Upstream,
-            "upstream-unreachable",
+            Code::UpstreamUnreachable,
             StatusCode::BAD_GATEWAY,
             proxy_status,
             title,
@@ -234,7 +235,7 @@ fn upstream_face(failure: &Failure) -> Face {
         let title = "Upstream timeout";
         Face::new(
             Fault::Upstream,
-            "upstream-timeout",
+            Code::UpstreamTimeout,
             StatusCode::GATEWAY_TIMEOUT,
             proxy_status,
             title,
@@ -243,7 +244,7 @@ fn upstream_face(failure: &Failure) -> Face {
     };
     match failure {
         Failure::QueueTimeout => Face {
-            code: "overloaded",
+            code: Code::Overloaded,
             status: StatusCode::SERVICE_UNAVAILABLE,
             title: "Overloaded",
             detail: "all connections to MODEN are busy",
@@ -289,7 +290,7 @@ fn upstream_face(failure: &Failure) -> Face {
         ),
         Failure::Reset => Face::new(
             Fault::Upstream,
-            "upstream-reset",
+            Code::UpstreamReset,
             StatusCode::BAD_GATEWAY,
             proxy_status!("connection_terminated"),
             "Upstream reset",
@@ -297,7 +298,7 @@ fn upstream_face(failure: &Failure) -> Face {
         ),
         Failure::Invalid => Face::new(
             Fault::Upstream,
-            "upstream-invalid",
+            Code::UpstreamInvalid,
             StatusCode::BAD_GATEWAY,
             proxy_status!("http_protocol_error"),
             "Invalid answer",
