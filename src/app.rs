@@ -13,6 +13,7 @@
 mod core;
 mod credential;
 mod demo;
+mod watchdog;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,14 +25,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Health};
-use crate::config::{self, Config, ConfigFaults, ListenAddress, LoadOptions, Loaded};
+use crate::config::{
+    self, Config, ConfigFaults, ListenAddress, ListenerConfig, LoadOptions, Loaded, ServerConfig,
+};
 use crate::credentials::Credentials;
 use crate::proxy::Snapshot;
 use crate::server::{Accepted, Listener};
+use crate::systemd::{self, PassedSockets};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Origin;
 
+pub use crate::server::BindError;
 pub use crate::upstream::OriginError;
 pub use demo::Demo;
 
@@ -39,6 +44,10 @@ use self::core::Core;
 
 /// How long the cores have to end after the drain was given up.
 const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What may come on top of the two times of the drain: [`GIVE_UP_TIMEOUT`], and a second for the
+/// last lines of either log.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// A gateway with everything bound and built, not yet serving.
 #[derive(Debug)]
@@ -57,23 +66,33 @@ pub struct App {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DrainReport {
-    /// Connections and exchanges that were cut off at the end of `server.drain_timeout`.
+    /// Requests that were cut off at the end of the drain; each is named in the application log.
     pub unfinished: usize,
+    /// Connections that were cut off, those of the requests included.
+    pub cut_connections: usize,
+}
+
+impl DrainReport {
+    /// Whether nothing was cut off.
+    pub fn is_clean(&self) -> bool {
+        self.unfinished == 0 && self.cut_connections == 0
+    }
 }
 
 impl App {
     /// Builds every part and binds every listener; nothing is accepted yet.
     ///
-    /// Wants a tokio runtime, which becomes the control thread's. A credential that cannot be
+    /// Wants a tokio runtime, which becomes the control thread's. `passed` are the sockets for
+    /// listeners with a `systemd:` address. A credential that cannot be
     /// loaded now does not stop the start: the gateway comes up not ready, answers 503
     /// `credential-unavailable`, and tries again until it succeeds.
     ///
     /// # Errors
-    /// When a listener cannot be bound, the access log not opened, or a root of trust not read
-    /// ([`OriginError`]); the message names the configuration key.
-    pub async fn bind(config: Config) -> anyhow::Result<Self> {
+    /// When a listener cannot be bound ([`BindError`]), the access log not opened, or a root of
+    /// trust not read ([`OriginError`]); the message names the configuration key.
+    pub async fn bind(config: Config, mut passed: PassedSockets) -> anyhow::Result<Self> {
         let config = Arc::new(config);
         let origin =
             Origin::build(&config.selected().base_url, &config.upstream).map_err(|error| {
@@ -93,7 +112,7 @@ impl App {
             .iter()
             .enumerate()
             .map(|(index, listener)| {
-                Listener::bind(listener).with_context(|| {
+                Listener::bind(listener, &mut passed).with_context(|| {
                     format!(
                         "failed to bind listeners[{index}].address {}",
                         listener.address
@@ -101,6 +120,13 @@ impl App {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let listeners = listeners.into_iter().flatten().collect();
+        for name in passed.names() {
+            tracing::warn!(
+                socket = name,
+                "systemd passed a socket that no listener names; nobody is served there"
+            );
+        }
         let admin = Admin::bind(config.admin.address, Arc::clone(&health), metrics)
             .await
             .with_context(|| format!("failed to bind admin.address {}", config.admin.address))?;
@@ -141,7 +167,8 @@ impl App {
         })
     }
 
-    /// The addresses of the listeners as bound, in the order of the configuration.
+    /// The addresses of the listeners as bound, in the order of the configuration; several of one
+    /// listener where systemd passed several sockets.
     pub fn addresses(&self) -> Vec<ListenAddress> {
         self.listeners
             .iter()
@@ -157,9 +184,11 @@ impl App {
         self.admin.address()
     }
 
-    /// Serves until `shutdown` ends, then drains: readiness fails, listeners close, running
-    /// exchanges finish inside `server.drain_timeout`.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> DrainReport {
+    /// Serves until told to end, then drains: readiness fails, `server.drain_delay` passes,
+    /// listeners close, running exchanges finish inside `server.drain_timeout`.
+    ///
+    /// `told_to_end` is awaited twice: its first end begins the drain, its second cuts it short.
+    pub async fn run_until(self, mut told_to_end: impl AsyncFnMut()) -> DrainReport {
         let control = TaskTracker::new();
         let stop_control = CancellationToken::new();
         control.spawn(
@@ -167,8 +196,15 @@ impl App {
                 .clone()
                 .run_until_cancelled_owned(self.admin.serve()),
         );
+        let environment = self.config.environment;
         let loading = credential::keep_loading(Arc::clone(&self.config), self.credentials);
+        let loading = async move {
+            loading.await;
+            systemd::status(&format!("serving {environment}"));
+        };
         control.spawn(stop_control.clone().run_until_cancelled_owned(loading));
+        let watchdog = watchdog::keep_alive(Arc::clone(&self.health));
+        control.spawn(stop_control.clone().run_until_cancelled_owned(watchdog));
 
         let accepting = TaskTracker::new();
         let cores: Arc<[Core]> = self.cores.into();
@@ -179,41 +215,79 @@ impl App {
         }
         accepting.close();
         self.health.serving();
-        tracing::info!(environment = %self.config.environment, "serving");
+        let ServerConfig {
+            drain_delay,
+            drain_timeout,
+            ..
+        } = self.config.server;
+        let ends_within = humantime::format_duration(drain_delay + drain_timeout + LAST_WORDS);
+        // What a supervisor must grant after SIGTERM before it kills.
+        tracing::info!(%environment, %ends_within, "serving");
+        // Without a credential as well: it is tried again, and a restart would not bring it.
+        systemd::ready(&format!(
+            "serving {environment}, waiting for the credential"
+        ));
 
-        shutdown.await;
-        let deadline = tokio::time::Instant::now() + self.config.server.drain_timeout;
+        told_to_end().await;
         tracing::info!(
-            drain_timeout = %humantime::format_duration(self.config.server.drain_timeout),
+            drain_delay = %humantime::format_duration(drain_delay),
+            drain_timeout = %humantime::format_duration(drain_timeout),
             "draining"
         );
         self.health.draining();
-        self.draining.cancel();
-        accepting.wait().await;
-        for core in cores.iter() {
-            core.close();
-        }
+        systemd::stopping("draining");
+        let close = async || {
+            self.draining.cancel();
+            accepting.wait().await;
+            for core in cores.iter() {
+                core.close();
+            }
+        };
         let finished = async || {
             for core in cores.iter() {
                 core.finished().await;
             }
         };
-        if tokio::time::timeout_at(deadline, finished()).await.is_err() {
+        let drained = async {
+            tokio::time::sleep(drain_delay).await;
+            let drained = async {
+                close().await;
+                finished().await;
+            };
+            tokio::time::timeout(drain_timeout, drained).await.is_ok()
+        };
+        let is_drained = tokio::select! {
+            is_drained = drained => is_drained,
+            () = told_to_end() => {
+                tracing::warn!("told to end a second time; the drain is cut short");
+                false
+            }
+        };
+        if !is_drained {
             self.give_up.cancel();
             // Cores that turn end at once; for one that is stuck nothing more can be done.
             let _ = tokio::time::timeout(GIVE_UP_TIMEOUT, finished()).await;
+            close().await;
         }
-        let unfinished = cores.iter().map(Core::join).sum();
-        if unfinished > 0 {
-            tracing::warn!(unfinished, "the drain ended before every exchange did");
-        } else {
+        let mut report = DrainReport::default();
+        for cut_off in cores.iter().map(Core::join) {
+            report.unfinished += cut_off.requests;
+            report.cut_connections += cut_off.connections;
+        }
+        if report.is_clean() {
             tracing::info!("drained");
+        } else {
+            tracing::warn!(
+                requests = report.unfinished,
+                connections = report.cut_connections,
+                "the drain ended before every request did"
+            );
         }
         stop_control.cancel();
         control.close();
         control.wait().await;
         self.access_log.close();
-        DrainReport { unfinished }
+        report
     }
 }
 
@@ -230,6 +304,7 @@ pub fn check(options: &LoadOptions) -> Result<Loaded, ConfigFaults> {
     };
     let credential = credential::load(draft);
     let origin = Origin::build(&draft.selected().base_url, &draft.upstream);
+    let warnings = passed_socket_warnings(&draft.listeners);
     match credential {
         Ok(loaded) => loaded
             .warnings
@@ -242,7 +317,28 @@ pub fn check(options: &LoadOptions) -> Result<Loaded, ConfigFaults> {
     if let Err(error) = origin {
         examined.fault(error.key(), chain(&error));
     }
+    for warning in warnings {
+        examined.warn(warning);
+    }
     examined.finish()
+}
+
+/// What only a start can know of sockets that systemd passes.
+fn passed_socket_warnings(listeners: &[ListenerConfig]) -> Vec<String> {
+    let is_unknown = |listener: &ListenerConfig| {
+        matches!(listener.address, ListenAddress::Systemd(_)) && !listener.allow_anonymous
+    };
+    let listeners = listeners.iter().enumerate();
+    listeners
+        .filter(|(_, listener)| is_unknown(listener))
+        .map(|(index, listener)| {
+            format!(
+                "listeners[{index}].address {} is looked at when systemd passes it: the start is \
+                 refused if other machines can reach it, unless allow_anonymous = true",
+                listener.address
+            )
+        })
+        .collect()
 }
 
 /// An error and its causes in one line.

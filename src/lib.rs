@@ -55,5 +55,6 @@ pub mod routing;
 pub mod secret;
 pub mod server;
 pub mod simulator;
+pub mod systemd;
 pub mod telemetry;
 pub mod upstream;
