@@ -41,6 +41,7 @@ pub use crate::upstream::OriginError;
 pub use demo::Demo;
 
 use self::core::Core;
+use self::credential::Loading;
 
 /// How long the cores have to end after the drain was given up.
 const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -196,13 +197,14 @@ impl App {
                 .clone()
                 .run_until_cancelled_owned(self.admin.serve()),
         );
-        let environment = self.config.environment;
-        let loading = credential::keep_loading(Arc::clone(&self.config), self.credentials);
-        let loading = async move {
-            loading.await;
-            systemd::status(&format!("serving {environment}"));
-        };
-        control.spawn(stop_control.clone().run_until_cancelled_owned(loading));
+        let has_started = CancellationToken::new();
+        let start = start(
+            Loading::new(Arc::clone(&self.config), self.credentials),
+            Arc::clone(&self.config),
+            Arc::clone(&self.health),
+            has_started.clone(),
+        );
+        control.spawn(stop_control.clone().run_until_cancelled_owned(start));
         let watchdog = watchdog::keep_alive(Arc::clone(&self.health));
         control.spawn(stop_control.clone().run_until_cancelled_owned(watchdog));
 
@@ -211,24 +213,20 @@ impl App {
         for listener in self.listeners {
             let cores = Arc::clone(&cores);
             let deliver = move |accepted| deliver(&cores, accepted);
-            accepting.spawn(listener.accept_until(self.draining.clone(), deliver));
+            let (has_started, draining) = (has_started.clone(), self.draining.clone());
+            accepting.spawn(async move {
+                draining.run_until_cancelled(has_started.cancelled()).await;
+                listener.accept_until(draining.clone(), deliver).await;
+            });
         }
         accepting.close();
-        self.health.serving();
+
+        told_to_end().await;
         let ServerConfig {
             drain_delay,
             drain_timeout,
             ..
         } = self.config.server;
-        let ends_within = humantime::format_duration(drain_delay + drain_timeout + LAST_WORDS);
-        // What a supervisor must grant after SIGTERM before it kills.
-        tracing::info!(%environment, %ends_within, "serving");
-        // Without a credential as well: it is tried again, and a restart would not bring it.
-        systemd::ready(&format!(
-            "serving {environment}, waiting for the credential"
-        ));
-
-        told_to_end().await;
         tracing::info!(
             drain_delay = %humantime::format_duration(drain_delay),
             drain_timeout = %humantime::format_duration(drain_timeout),
@@ -288,6 +286,40 @@ impl App {
         control.wait().await;
         self.access_log.close();
         report
+    }
+}
+
+/// Tries to load the credential, lets the listeners accept, says so, and goes on trying if need be.
+///
+/// The first attempt is waited for: who waits in the queue of a socket that outlived the last process
+/// must not be answered 503 for coming a moment too early. More are not: a failed start would not
+/// bring the credential.
+async fn start(
+    mut loading: Loading,
+    config: Arc<Config>,
+    health: Arc<Health>,
+    has_started: CancellationToken,
+) {
+    let environment = config.environment;
+    let has_credential = loading.attempt().await;
+    has_started.cancel();
+    health.serving();
+    let server = &config.server;
+    // What a supervisor must grant after SIGTERM before it kills.
+    let ends_within = server.drain_delay + server.drain_timeout + LAST_WORDS;
+    tracing::info!(
+        %environment,
+        ends_within = %humantime::format_duration(ends_within),
+        "serving"
+    );
+    if has_credential {
+        systemd::ready(&format!("serving {environment}"));
+    } else {
+        systemd::ready(&format!(
+            "serving {environment}, waiting for the credential"
+        ));
+        loading.keep_trying().await;
+        systemd::status(&format!("serving {environment}"));
     }
 }
 

@@ -49,16 +49,14 @@ impl PassedSockets {
     /// # Source
     /// sd_listen_fds(3).
     pub fn take() -> io::Result<Self> {
-        // Judges the variables more strictly than the other crate, which makes sockets of numbers.
-        let names: Vec<_> = sd_notify::listen_fds_with_names()?
-            .map(|(_, name)| name)
-            .collect();
-        if names.is_empty() {
+        // Only with our own number in LISTEN_PID: what is left over from a parent was meant for it.
+        if sd_notify::listen_fds()?.len() == 0 {
             return Ok(Self::none());
         }
+        let names = sd_notify::listen_fds_with_names()?.map(|(_, name)| name);
+        // The one crate knows the names, the other makes sockets of numbers.
         let mut sockets = ListenFd::from_env();
         let passed = names
-            .into_iter()
             .enumerate()
             .map(|(index, name)| (name, PassedSocket::take(&mut sockets, index)))
             .collect();
