@@ -19,6 +19,7 @@
 //! - [`config`], [`secret`]: the operator's file; where a secret may come from
 //! - [`telemetry`]: the access log and the application log
 //! - [`admin`]: liveness and readiness
+//! - [`systemd`]: sockets that are passed, and what the service manager is told
 //! - [`simulator`]: a MODEN to test against
 //!
 //! # Words

@@ -47,7 +47,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the gateway until SIGTERM or SIGINT; a second one ends it without waiting.
+    /// Run the gateway until SIGTERM or SIGINT.
     Run(ConfigArguments),
     /// Check the configuration and the credential; report all faults at once.
     Check(ConfigArguments),

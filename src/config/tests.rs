@@ -303,7 +303,6 @@ fn names_the_nearest_known_key() {
 #[test]
 fn knows_no_key_whose_feature_is_not_built() {
     let unbuilt = [
-        ("server", "drain_delay = \"5s\""),
         ("listeners", "allow_browsers = true"),
         ("listeners", "http2 = false"),
         ("admin", "hosts = []"),
