@@ -63,6 +63,18 @@ impl Health {
         }
     }
 
+    /// Notes that a core has ended in order and will give no more signs of life.
+    pub fn ended(&self, core: usize) {
+        if let Some(heartbeat) = self.heartbeats.get(core) {
+            heartbeat.store(u64::MAX, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether every core gives signs of life, or has ended in order.
+    pub fn is_alive(&self) -> bool {
+        self.stuck_core().is_none()
+    }
+
     /// Notes that every listener accepts.
     pub fn serving(&self) {
         self.is_serving.store(true, Ordering::Release);
@@ -233,6 +245,16 @@ mod tests {
     }
 
     #[test]
+    fn a_core_that_has_ended_in_order_is_not_stuck() {
+        let mut health = Health::new(1, Arc::default());
+        health.started = Instant::now()
+            .checked_sub(HEARTBEAT_TIMEOUT + Duration::from_secs(1))
+            .expect("the clock runs for longer than that");
+        health.ended(0);
+        assert!(health.is_alive());
+    }
+
+    #[test]
     fn notices_a_core_that_stopped_turning() {
         let mut health = Health::new(2, Arc::default());
         health.started = Instant::now()
@@ -241,7 +263,9 @@ mod tests {
         assert_eq!(health.stuck_core(), Some(0));
         health.beat(0);
         assert_eq!(health.stuck_core(), Some(1));
+        assert!(!health.is_alive());
         health.beat(1);
         assert_eq!(health.stuck_core(), None);
+        assert!(health.is_alive());
     }
 }

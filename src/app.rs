@@ -13,6 +13,7 @@
 mod core;
 mod credential;
 mod demo;
+mod watchdog;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,25 +26,33 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Health};
-use crate::config::{self, Config, ConfigFaults, ListenAddress, LoadOptions, Loaded};
+use crate::config::{
+    self, Config, ConfigFaults, ListenAddress, ListenerConfig, LoadOptions, Loaded, ServerConfig,
+};
 use crate::credentials::Credentials;
 use crate::limits::Limits;
 use crate::proxy::Snapshot;
 use crate::server::{Accepted, Listener};
+use crate::systemd::{self, PassedSockets};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Origin;
 
+pub use crate::server::BindError;
 pub use crate::upstream::OriginError;
 pub use demo::Demo;
 
 use self::core::Core;
+use self::credential::Loading;
 
 /// How long the cores have to end after the drain was given up.
 const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often limits forget keys that are whole again; until then they only cost memory.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// What may come on top of the two times of the drain: [`GIVE_UP_TIMEOUT`], and a second for the
+/// last lines of either log.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// A gateway with everything bound and built, not yet serving.
 #[derive(Debug)]
@@ -64,23 +73,33 @@ pub struct App {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DrainReport {
-    /// Connections and exchanges that were cut off at the end of `server.drain_timeout`.
+    /// Requests that were cut off at the end of the drain; each is named in the application log.
     pub unfinished: usize,
+    /// Connections that were cut off, those of the requests included.
+    pub cut_connections: usize,
+}
+
+impl DrainReport {
+    /// Whether nothing was cut off.
+    pub fn is_clean(&self) -> bool {
+        self.unfinished == 0 && self.cut_connections == 0
+    }
 }
 
 impl App {
     /// Builds every part and binds every listener; nothing is accepted yet.
     ///
-    /// Wants a tokio runtime, which becomes the control thread's. A credential that cannot be
+    /// Wants a tokio runtime, which becomes the control thread's. `passed` are the sockets for
+    /// listeners with a `systemd:` address. A credential that cannot be
     /// loaded now does not stop the start: the gateway comes up not ready, answers 503
     /// `credential-unavailable`, and tries again until it succeeds.
     ///
     /// # Errors
-    /// When a listener cannot be bound, the access log not opened, or a root of trust not read
-    /// ([`OriginError`]); the message names the configuration key.
-    pub async fn bind(config: Config) -> anyhow::Result<Self> {
+    /// When a listener cannot be bound ([`BindError`]), the access log not opened, or a root of
+    /// trust not read ([`OriginError`]); the message names the configuration key.
+    pub async fn bind(config: Config, mut passed: PassedSockets) -> anyhow::Result<Self> {
         let config = Arc::new(config);
         let origin =
             Origin::build(&config.selected().base_url, &config.upstream).map_err(|error| {
@@ -112,7 +131,8 @@ impl App {
             .iter()
             .enumerate()
             .map(|(index, listener)| {
-                Listener::bind(listener, metrics.listener(index)).with_context(|| {
+                let metrics = metrics.listener(index);
+                Listener::bind(listener, &mut passed, metrics).with_context(|| {
                     format!(
                         "failed to bind listeners[{index}].address {}",
                         listener.address
@@ -120,6 +140,13 @@ impl App {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
+        let listeners = listeners.into_iter().flatten().collect();
+        for name in passed.names() {
+            tracing::warn!(
+                socket = name,
+                "systemd passed a socket that no listener names; nobody is served there"
+            );
+        }
         let admin = Admin::bind(
             config.admin.address,
             Arc::clone(&health),
@@ -168,7 +195,8 @@ impl App {
         })
     }
 
-    /// The addresses of the listeners as bound, in the order of the configuration.
+    /// The addresses of the listeners as bound, in the order of the configuration; several of one
+    /// listener where systemd passed several sockets.
     pub fn addresses(&self) -> Vec<ListenAddress> {
         self.listeners
             .iter()
@@ -184,9 +212,11 @@ impl App {
         self.admin.address()
     }
 
-    /// Serves until `shutdown` ends, then drains: readiness fails, listeners close, running
-    /// exchanges finish inside `server.drain_timeout`.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> DrainReport {
+    /// Serves until told to end, then drains: readiness fails, `server.drain_delay` passes,
+    /// listeners close, running exchanges finish inside `server.drain_timeout`.
+    ///
+    /// `told_to_end` is awaited twice: its first end begins the drain, its second cuts it short.
+    pub async fn run_until(self, mut told_to_end: impl AsyncFnMut()) -> DrainReport {
         let control = TaskTracker::new();
         let stop_control = CancellationToken::new();
         control.spawn(
@@ -194,56 +224,131 @@ impl App {
                 .clone()
                 .run_until_cancelled_owned(self.admin.serve()),
         );
-        let loading =
-            credential::keep_loading(Arc::clone(&self.config), self.credentials, self.metrics);
-        control.spawn(stop_control.clone().run_until_cancelled_owned(loading));
         let sweeping = sweep(self.limits);
         control.spawn(stop_control.clone().run_until_cancelled_owned(sweeping));
+        let has_started = CancellationToken::new();
+        let start = start(
+            Loading::new(Arc::clone(&self.config), self.credentials, self.metrics),
+            Arc::clone(&self.config),
+            Arc::clone(&self.health),
+            has_started.clone(),
+        );
+        control.spawn(stop_control.clone().run_until_cancelled_owned(start));
+        let watchdog = watchdog::keep_alive(Arc::clone(&self.health));
+        control.spawn(stop_control.clone().run_until_cancelled_owned(watchdog));
 
         let accepting = TaskTracker::new();
         let cores: Arc<[Core]> = self.cores.into();
         for listener in self.listeners {
             let cores = Arc::clone(&cores);
             let deliver = move |accepted| deliver(&cores, accepted);
-            accepting.spawn(listener.accept_until(self.draining.clone(), deliver));
+            let (has_started, draining) = (has_started.clone(), self.draining.clone());
+            accepting.spawn(async move {
+                draining.run_until_cancelled(has_started.cancelled()).await;
+                listener.accept_until(draining.clone(), deliver).await;
+            });
         }
         accepting.close();
-        self.health.serving();
-        tracing::info!(environment = %self.config.environment, "serving");
 
-        shutdown.await;
-        let deadline = tokio::time::Instant::now() + self.config.server.drain_timeout;
+        told_to_end().await;
+        let ServerConfig {
+            drain_delay,
+            drain_timeout,
+            ..
+        } = self.config.server;
         tracing::info!(
-            drain_timeout = %humantime::format_duration(self.config.server.drain_timeout),
+            drain_delay = %humantime::format_duration(drain_delay),
+            drain_timeout = %humantime::format_duration(drain_timeout),
             "draining"
         );
         self.health.draining();
-        self.draining.cancel();
-        accepting.wait().await;
-        for core in cores.iter() {
-            core.close();
-        }
+        systemd::stopping("draining");
+        let close = async || {
+            self.draining.cancel();
+            accepting.wait().await;
+            for core in cores.iter() {
+                core.close();
+            }
+        };
         let finished = async || {
             for core in cores.iter() {
                 core.finished().await;
             }
         };
-        if tokio::time::timeout_at(deadline, finished()).await.is_err() {
+        let drained = async {
+            tokio::time::sleep(drain_delay).await;
+            let drained = async {
+                close().await;
+                finished().await;
+            };
+            tokio::time::timeout(drain_timeout, drained).await.is_ok()
+        };
+        let is_drained = tokio::select! {
+            is_drained = drained => is_drained,
+            () = told_to_end() => {
+                tracing::warn!("told to end a second time; the drain is cut short");
+                false
+            }
+        };
+        if !is_drained {
             self.give_up.cancel();
             // Cores that turn end at once; for one that is stuck nothing more can be done.
             let _ = tokio::time::timeout(GIVE_UP_TIMEOUT, finished()).await;
+            close().await;
         }
-        let unfinished = cores.iter().map(Core::join).sum();
-        if unfinished > 0 {
-            tracing::warn!(unfinished, "the drain ended before every exchange did");
-        } else {
+        let mut report = DrainReport::default();
+        for cut_off in cores.iter().map(Core::join) {
+            report.unfinished += cut_off.requests;
+            report.cut_connections += cut_off.connections;
+        }
+        if report.is_clean() {
             tracing::info!("drained");
+        } else {
+            tracing::warn!(
+                requests = report.unfinished,
+                connections = report.cut_connections,
+                "the drain ended before every request did"
+            );
         }
         stop_control.cancel();
         control.close();
         control.wait().await;
         self.access_log.close();
-        DrainReport { unfinished }
+        report
+    }
+}
+
+/// Tries to load the credential, lets the listeners accept, says so, and goes on trying if need be.
+///
+/// The first attempt is waited for: who waits in the queue of a socket that outlived the last process
+/// must not be answered 503 for coming a moment too early. More are not: a failed start would not
+/// bring the credential.
+async fn start(
+    mut loading: Loading,
+    config: Arc<Config>,
+    health: Arc<Health>,
+    has_started: CancellationToken,
+) {
+    let environment = config.environment;
+    let has_credential = loading.attempt().await;
+    has_started.cancel();
+    health.serving();
+    let server = &config.server;
+    // What a supervisor must grant after SIGTERM before it kills.
+    let ends_within = server.drain_delay + server.drain_timeout + LAST_WORDS;
+    tracing::info!(
+        %environment,
+        ends_within = %humantime::format_duration(ends_within),
+        "serving"
+    );
+    if has_credential {
+        systemd::ready(&format!("serving {environment}"));
+    } else {
+        systemd::ready(&format!(
+            "serving {environment}, waiting for the credential"
+        ));
+        loading.keep_trying().await;
+        systemd::status(&format!("serving {environment}"));
     }
 }
 
@@ -260,6 +365,7 @@ pub fn check(options: &LoadOptions) -> Result<Loaded, ConfigFaults> {
     };
     let credential = credential::load(draft);
     let origin = Origin::build(&draft.selected().base_url, &draft.upstream);
+    let warnings = passed_socket_warnings(&draft.listeners);
     match credential {
         Ok(loaded) => loaded
             .warnings
@@ -272,7 +378,28 @@ pub fn check(options: &LoadOptions) -> Result<Loaded, ConfigFaults> {
     if let Err(error) = origin {
         examined.fault(error.key(), chain(&error));
     }
+    for warning in warnings {
+        examined.warn(warning);
+    }
     examined.finish()
+}
+
+/// What only a start can know of sockets that systemd passes.
+fn passed_socket_warnings(listeners: &[ListenerConfig]) -> Vec<String> {
+    let is_unknown = |listener: &ListenerConfig| {
+        matches!(listener.address, ListenAddress::Systemd(_)) && !listener.allow_anonymous
+    };
+    let listeners = listeners.iter().enumerate();
+    listeners
+        .filter(|(_, listener)| is_unknown(listener))
+        .map(|(index, listener)| {
+            format!(
+                "listeners[{index}].address {} is looked at when systemd passes it: the start is \
+                 refused if other machines can reach it, unless allow_anonymous = true",
+                listener.address
+            )
+        })
+        .collect()
 }
 
 /// An error and its causes in one line.

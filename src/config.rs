@@ -46,7 +46,7 @@ pub use environments::{EnvironmentConfig, EnvironmentsConfig};
 pub use faults::{ConfigFaults, Fault};
 pub use headers::HeadersConfig;
 pub use limits::{Allowance, Dimension, LimitConfig, LimitMode, UPSTREAM_LIMIT};
-pub use listeners::{ListenAddress, ListenerConfig};
+pub use listeners::{ListenAddress, ListenerConfig, OPEN_TO_OTHERS};
 pub use log::{Level, LogConfig, LogFormat};
 pub use routes::{NO_ROUTE, RouteConfig, RoutePath};
 pub use schema::schema;

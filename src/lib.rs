@@ -20,6 +20,7 @@
 //! - [`config`], [`secret`]: the operator's file; where a secret may come from
 //! - [`telemetry`]: the access log, the application log, the metrics
 //! - [`admin`]: liveness and readiness
+//! - [`systemd`]: sockets that are passed, and what the service manager is told
 //! - [`simulator`]: a MODEN to test against
 //!
 //! # Words
@@ -59,5 +60,6 @@ pub mod routing;
 pub mod secret;
 pub mod server;
 pub mod simulator;
+pub mod systemd;
 pub mod telemetry;
 pub mod upstream;

@@ -8,12 +8,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use moden_gateway::app::{self, App, Demo, OriginError};
+use moden_gateway::app::{self, App, BindError, Demo, OriginError};
 use moden_gateway::config::{self, ConfigFaults, LoadOptions, Loaded, LogConfig};
 use moden_gateway::domain::Environment;
 use moden_gateway::simulator::{Simulator, SimulatorOptions};
+use moden_gateway::systemd::PassedSockets;
 use moden_gateway::telemetry::log;
 
 /// Exit codes beside 0, after sysexits.h.
@@ -119,7 +120,9 @@ struct Failure {
 impl Failure {
     /// The gateway could not be started with a configuration that is well-formed.
     fn start(error: &anyhow::Error) -> Self {
-        let code = match error.is::<OriginError>() {
+        let bind_error = error.downcast_ref::<BindError>();
+        let is_configuration = bind_error.is_some_and(BindError::is_configuration);
+        let code = match error.is::<OriginError>() || is_configuration {
             true => CONFIGURATION,
             false => UNAVAILABLE,
         };
@@ -211,6 +214,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: ConfigArguments) -> Result<(), Failure> {
+    // First of all, while this is the only thread.
+    let passed = PassedSockets::take()
+        .context("failed to take the sockets that systemd passed (LISTEN_FDS)")
+        .map_err(|error| Failure::unavailable(&error))?;
     let Loaded {
         config, warnings, ..
     } = config::load(&arguments.options())?;
@@ -219,14 +226,14 @@ fn run(arguments: ConfigArguments) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     on_control_thread(async {
-        let shutdown = shutdown_signal()?;
-        let app = App::bind(config)
+        let mut signals = Signals::listen()?;
+        let app = App::bind(config, passed)
             .await
             .map_err(|error| Failure::start(&error))?;
         for address in app.addresses() {
             tracing::info!(%address, "listening");
         }
-        finish(app.run_until(shutdown).await)
+        finish(app.run_until(async || signals.next().await).await)
     })
 }
 
@@ -252,7 +259,7 @@ fn check(arguments: ConfigArguments) -> Result<(), Failure> {
 fn demo(address: SocketAddr, admin_address: SocketAddr) -> Result<(), Failure> {
     let _log = log::start(&LogConfig::default(), config::rust_log().as_deref());
     on_control_thread(async {
-        let shutdown = shutdown_signal()?;
+        let mut signals = Signals::listen()?;
         let demo = Demo::bind(address, admin_address)
             .await
             .map_err(|error| Failure::unavailable(&error))?;
@@ -260,13 +267,13 @@ fn demo(address: SocketAddr, admin_address: SocketAddr) -> Result<(), Failure> {
             demo.greeting()
                 .map_err(|error| Failure::internal(&error.into()))?,
         );
-        finish(demo.run_until(shutdown).await)
+        finish(demo.run_until(async || signals.next().await).await)
     })
 }
 
 fn simulate(options: SimulatorOptions, ca_out: Option<&Path>) -> Result<(), Failure> {
     on_control_thread(async {
-        let shutdown = shutdown_signal()?;
+        let mut signals = Signals::listen()?;
         let simulator = Simulator::start(options)
             .await
             .context("failed to start the simulator")
@@ -282,7 +289,7 @@ fn simulate(options: SimulatorOptions, ca_out: Option<&Path>) -> Result<(), Fail
                 "simulating MODEN's {environment} at {base_url}"
             ));
         }
-        shutdown.await;
+        signals.next().await;
         simulator.stop().await;
         Ok(())
     })
@@ -298,23 +305,36 @@ fn on_control_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<
     runtime.block_on(work)
 }
 
-/// Ends at the first SIGTERM or SIGINT from now on.
-fn shutdown_signal() -> Result<impl Future<Output = ()>, Failure> {
-    let fault = |error: io::Error| {
-        Failure::internal(&anyhow::Error::new(error).context("failed to listen for signals"))
-    };
-    let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
-    Ok(async move {
+/// The signals that tell the program to end: SIGTERM and SIGINT, from now on.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind)
+                .context("failed to listen for signals")
+                .map_err(|error| Failure::internal(&error))
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Ends at the next of them.
+    async fn next(&mut self) {
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-    })
+    }
 }
 
 fn finish(report: app::DrainReport) -> Result<(), Failure> {
-    if report.unfinished == 0 {
+    if report.is_clean() {
         return Ok(());
     }
     // Not printed: a reader of stderr that has stalled must not hold up the end.

@@ -36,14 +36,14 @@ pub use snapshot::Snapshot;
 
 use error::ProxyError;
 use outlive::outlive;
-use record::Record;
+use record::{Book, Record};
 
 /// The gateway's end of one core: what a request needs on its way.
 #[derive(Debug)]
 pub struct Proxy {
     snapshot: Arc<ArcSwap<Snapshot>>,
     upstream: Upstream,
-    access_log: LineBuffer,
+    book: Arc<Book>,
     /// Exchanges whose client is gone; the drain waits for them.
     exchanges: TaskTracker,
 }
@@ -67,9 +67,20 @@ impl Proxy {
         Self {
             snapshot,
             upstream,
-            access_log,
+            book: Arc::new(Book::new(access_log)),
             exchanges,
         }
+    }
+
+    /// Says that the drain is given up: requests that are dropped from now on are named in the
+    /// application log as cut off, and counted.
+    pub fn give_up(&self) {
+        self.book.give_up();
+    }
+
+    /// How many requests were cut off since [`Self::give_up`].
+    pub fn cut_off(&self) -> usize {
+        self.book.cut_off()
     }
 
     /// This core's connections to MODEN.
@@ -89,7 +100,7 @@ impl Proxy {
         connection: Arc<ConnectionInfo>,
     ) -> Response<ReplyBody> {
         let snapshot = self.snapshot.load_full();
-        let mut record = Record::begin(&self.access_log, &snapshot, &request, connection);
+        let mut record = Record::begin(&self.book, &snapshot, &request, connection);
         match admit(request, &snapshot, &mut record).await {
             Ok(admitted) => {
                 let (marks, exchanges) = (record.marks(), self.exchanges.clone());

@@ -15,4 +15,4 @@ mod listener;
 mod watch;
 
 pub use connection::{Service, serve_connection};
-pub use listener::{Accepted, ConnectionInfo, Listener, ListenerInfo};
+pub use listener::{Accepted, BindError, ConnectionInfo, Listener, ListenerInfo};

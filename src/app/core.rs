@@ -42,7 +42,16 @@ pub(super) struct Core {
     sockets: Mutex<Option<mpsc::UnboundedSender<Accepted>>>,
     connections: Arc<AtomicUsize>,
     finished: CancellationToken,
-    thread: Mutex<Option<JoinHandle<usize>>>,
+    thread: Mutex<Option<JoinHandle<CutOff>>>,
+}
+
+/// What a core left unfinished when the drain was given up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct CutOff {
+    /// Requests without a complete reply, each named in the log.
+    pub(super) requests: usize,
+    /// Connections, those of the requests included.
+    pub(super) connections: usize,
 }
 
 impl Core {
@@ -61,7 +70,15 @@ impl Core {
                 .name(format!("core-{}", parts.index))
                 .spawn(move || {
                     let _finished = finished.drop_guard();
-                    runtime.block_on(run(parts, sockets, connections))
+                    let (index, health) = (parts.index, Arc::clone(&parts.health));
+                    let (proxy, connections) = runtime.block_on(run(parts, sockets, connections));
+                    health.ended(index);
+                    // With it go all tasks that are left, and each names its request.
+                    drop(runtime);
+                    CutOff {
+                        requests: proxy.cut_off(),
+                        connections,
+                    }
                 })?
         };
         Ok(Self {
@@ -100,12 +117,20 @@ impl Core {
         self.finished.cancelled().await;
     }
 
-    /// Ends the thread; how many connections and exchanges were cut off.
+    /// Ends the thread; what was cut off.
     ///
     /// A thread that has not finished is stuck and left behind, for the end of the process.
-    pub(super) fn join(&self) -> usize {
+    pub(super) fn join(&self) -> CutOff {
         if !self.finished.is_cancelled() {
-            return self.connections().max(1);
+            let connections = self.connections().max(1);
+            tracing::error!(
+                connections,
+                "a core is stuck; its requests end without a line in any log"
+            );
+            return CutOff {
+                requests: 0,
+                connections,
+            };
         }
         let thread = self
             .thread
@@ -113,7 +138,7 @@ impl Core {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         // A panic of the core was already reported by the panic hook.
-        thread.map_or(0, |thread| thread.join().unwrap_or_default())
+        thread.map_or_else(CutOff::default, |thread| thread.join().unwrap_or_default())
     }
 }
 
@@ -121,7 +146,7 @@ async fn run(
     parts: Parts,
     mut sockets: mpsc::UnboundedReceiver<Accepted>,
     connections: Arc<AtomicUsize>,
-) -> usize {
+) -> (Arc<Proxy>, usize) {
     let serving = TaskTracker::new();
     let exchanges = TaskTracker::new();
     let upstream = Upstream::new(
@@ -162,9 +187,9 @@ async fn run(
     tokio::select! {
         () = all_ended => {}
         () = heart => {}
-        () = parts.give_up.cancelled() => {}
+        () = parts.give_up.cancelled() => proxy.give_up(),
     }
-    serving.len() + exchanges.len()
+    (proxy, serving.len())
 }
 
 /// Counts a connection out, however it ends.

@@ -86,27 +86,52 @@ pub(super) fn load(config: &Config) -> Result<LoadedCredential, Vec<CredentialFa
     })
 }
 
-/// Tries until there is a credential; each new reason for not having one is logged once.
-pub(super) async fn keep_loading(
+/// The attempts to load the credential; each new reason for not having one is logged once.
+#[derive(Debug)]
+pub(super) struct Loading {
     config: Arc<Config>,
     credentials: Arc<Credentials>,
     metrics: Arc<Metrics>,
-) {
-    let mut reported = String::new();
-    while !credentials.is_available() {
-        let reason = load_once(&config, &credentials).await;
-        if !reason.is_empty() && reason != reported {
+    /// Why there was none at the last attempt.
+    reported: String,
+}
+
+impl Loading {
+    pub(super) fn new(
+        config: Arc<Config>,
+        credentials: Arc<Credentials>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            config,
+            credentials,
+            metrics,
+            reported: String::new(),
+        }
+    }
+
+    /// Tries once; whether there is a credential now.
+    pub(super) async fn attempt(&mut self) -> bool {
+        let reason = load_once(&self.config, &self.credentials).await;
+        if !reason.is_empty() && reason != self.reported {
             tracing::error!(
                 reason,
                 "the credential could not be loaded; nothing is forwarded"
             );
-            reported = reason;
+            self.reported = reason;
         }
-        metrics
-            .credentials_available
-            .set(credentials.is_available().into());
-        if !credentials.is_available() {
+        let is_available = self.credentials.is_available();
+        self.metrics.credentials_available.set(is_available.into());
+        is_available
+    }
+
+    /// Tries again and again until there is one.
+    pub(super) async fn keep_trying(mut self) {
+        loop {
             tokio::time::sleep(TRY_AGAIN).await;
+            if self.attempt().await {
+                return;
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{App, DrainReport};
 use crate::config::{self, LoadOptions};
 use crate::domain::Environment;
 use crate::simulator::{DEMO_APP_ID, DEMO_SECRET, Simulator, SimulatorOptions};
+use crate::systemd::PassedSockets;
 
 /// A gateway in front of a simulator of its own, both bound and ready to run.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl Demo {
             ..LoadOptions::default()
         };
         let loaded = config::load(&options).context("failed to configure the demo")?;
-        let app = App::bind(loaded.config).await?;
+        let app = App::bind(loaded.config, PassedSockets::none()).await?;
         Ok(Self {
             app,
             simulator,
@@ -121,9 +122,10 @@ Ctrl-C ends it. Every request leaves one line of the access log below:
         ))
     }
 
-    /// Serves until `shutdown` ends, then drains the gateway and stops the simulator.
-    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> DrainReport {
-        let report = self.app.run_until(shutdown).await;
+    /// Serves until told to end, then drains the gateway, as [`App::run_until`] does, and stops the
+    /// simulator.
+    pub async fn run_until(self, told_to_end: impl AsyncFnMut()) -> DrainReport {
+        let report = self.app.run_until(told_to_end).await;
         self.simulator.stop().await;
         report
     }

@@ -20,11 +20,23 @@ const LEAST_HEADER_BYTES: usize = 8192;
 /// unix(7).
 const LONGEST_SOCKET_PATH_BYTES: usize = 107;
 
+/// The longest name of a socket that systemd passes.
+///
+/// # Source
+/// systemd.socket(5), `FileDescriptorName=`.
+const LONGEST_SOCKET_NAME_BYTES: usize = 255;
+
+/// What is wrong with a listener that others can reach and that asks nobody who they are.
+pub const OPEN_TO_OTHERS: &str = "can be reached from other machines, and nobody would be asked \
+    who they are: use a loopback address such as 127.0.0.1 or a unix: path, or write \
+    allow_anonymous = true in this listener to allow it";
+
 /// One place where clients are served, with its limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ListenerConfig {
-    /// IP address and port, or `unix:` and a path; default `127.0.0.1:8080`. Restart-only.
+    /// IP address and port, `unix:` and a path, or `systemd:` and the name of sockets that systemd
+    /// passes; default `127.0.0.1:8080`. Restart-only.
     pub address: ListenAddress,
     /// Serves clients that nobody knows, even from other machines; default false.
     ///
@@ -73,20 +85,25 @@ impl Default for ListenerConfig {
 /// Where a listener listens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
-#[schemars(extend("x-expected" = "an address such as \"127.0.0.1:8080\" or \"unix:/run/a.sock\""))]
+#[schemars(extend("x-expected" = "an address such as \"127.0.0.1:8080\", \"unix:/run/a.sock\" or \"systemd:http\""))]
 pub enum ListenAddress {
     /// An IP address and a port; port 0 lets the system choose.
     Tcp(SocketAddr),
     /// The absolute path of a socket, written with `unix:` before it.
     Unix(PathBuf),
+    /// The `FileDescriptorName` of sockets that systemd passes, written with `systemd:` before it.
+    ///
+    /// Where they listen is known at start only.
+    Systemd(String),
 }
 
 impl ListenAddress {
-    /// Whether only processes of this machine can reach it.
+    /// Whether it is certain that only processes of this machine can reach it.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Self::Unix(_) => true,
+            Self::Systemd(_) => false,
         }
     }
 
@@ -101,6 +118,7 @@ impl fmt::Display for ListenAddress {
         match self {
             Self::Tcp(address) => address.fmt(formatter),
             Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(formatter, "systemd:{name}"),
         }
     }
 }
@@ -109,11 +127,14 @@ impl TryFrom<String> for ListenAddress {
     type Error = Expected;
 
     fn try_from(text: String) -> Result<Self, Expected> {
-        if text.starts_with("systemd:") {
-            return Err(Expected(
-                "an IP address and a port, or unix: and a path; inherited systemd sockets are \
-                 not built yet",
-            ));
+        if let Some(name) = text.strip_prefix("systemd:") {
+            let is_name = name.chars().all(|c| c.is_ascii_graphic() && c != ':');
+            if name.is_empty() || !is_name || name.len() > LONGEST_SOCKET_NAME_BYTES {
+                return Err(Expected(
+                    "systemd: and the FileDescriptorName of a socket unit, found another string",
+                ));
+            }
+            return Ok(Self::Systemd(name.to_owned()));
         }
         if let Some(path) = text.strip_prefix("unix:") {
             let is_path = path.starts_with('/') && !path.ends_with('/') && !path.contains('\0');
@@ -126,8 +147,8 @@ impl TryFrom<String> for ListenAddress {
         }
         text.parse().map(Self::Tcp).map_err(|_| {
             Expected(
-                "an IP address and a port such as \"127.0.0.1:8080\", or unix: and a path, \
-                 found another string",
+                "an IP address and a port such as \"127.0.0.1:8080\", unix: and a path, or \
+                 systemd: and a name, found another string",
             )
         })
     }
@@ -181,8 +202,10 @@ fn check_collisions(
 }
 
 /// A listener that others can reach and that asks nobody who they are must be wanted.
+///
+/// Of a socket that systemd passes this is known, and asked, when it is there.
 fn check_openness(index: usize, listener: &ListenerConfig, report: &mut Report) {
-    if listener.address.is_local() {
+    if listener.address.is_local() || matches!(listener.address, ListenAddress::Systemd(_)) {
         return;
     }
     if listener.allow_anonymous {
@@ -191,12 +214,7 @@ fn check_openness(index: usize, listener: &ListenerConfig, report: &mut Report) 
              reaches it can make payments"
         ));
     } else {
-        report.fault(
-            &format!("listeners[{index}].address"),
-            "can be reached from other machines, and nobody would be asked who they are: use a \
-             loopback address such as 127.0.0.1 or a unix: path, or write allow_anonymous = true \
-             in this listener to allow it",
-        );
+        report.fault(&format!("listeners[{index}].address"), OPEN_TO_OTHERS);
     }
 }
 
@@ -209,12 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn reads_tcp_and_unix_addresses() {
+    fn reads_addresses_of_every_kind() {
         for text in [
             "127.0.0.1:8080",
             "[::1]:0",
             "0.0.0.0:80",
             "unix:/run/gateway.sock",
+            "systemd:http",
+            "systemd:moden-gateway.socket",
         ] {
             assert_eq!(parse(text).expect("an address").to_string(), text);
         }
@@ -232,11 +252,12 @@ mod tests {
             "unix:",
             "unix:a",
             &long,
+            "systemd:",
+            "systemd:a:b",
+            "systemd:a b",
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
-        let message = parse("systemd:http").expect_err("not built").to_string();
-        assert!(message.contains("not built yet"), "{message}");
     }
 
     #[test]
@@ -250,7 +271,13 @@ mod tests {
         ] {
             assert!(parse(text).expect("an address").is_local(), "{text}");
         }
-        for text in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
+        for text in [
+            "0.0.0.0:1",
+            "[::]:1",
+            "10.0.0.1:1",
+            "[::ffff:10.0.0.1]:1",
+            "systemd:http",
+        ] {
             assert!(!parse(text).expect("an address").is_local(), "{text}");
         }
     }

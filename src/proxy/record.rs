@@ -2,6 +2,7 @@
 //! every way out.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -24,13 +25,44 @@ use crate::telemetry::access_log::LineBuffer;
 use crate::telemetry::metrics::EndedRequest;
 use crate::upstream::ExchangeFacts;
 
+/// One core's records: where their lines go, and what becomes of those that are not finished.
+///
+/// One handle for both, since every record holds one.
+#[derive(Debug)]
+pub(super) struct Book {
+    access_log: LineBuffer,
+    /// Set when the drain is given up: what is dropped from then on was cut off.
+    is_given_up: AtomicBool,
+    cut_off: AtomicUsize,
+}
+
+impl Book {
+    pub(super) fn new(access_log: LineBuffer) -> Self {
+        Self {
+            access_log,
+            is_given_up: AtomicBool::new(false),
+            cut_off: AtomicUsize::new(0),
+        }
+    }
+
+    /// From here on every record that is dropped is named as cut off.
+    pub(super) fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
+    }
+
+    /// How many records were cut off.
+    pub(super) fn cut_off(&self) -> usize {
+        self.cut_off.load(Ordering::Relaxed)
+    }
+}
+
 /// What is known of a request so far; dropping it writes the line and counts the request.
 ///
 /// It begins as the line of a request that broke off before it was whole, so that a client that
 /// vanishes leaves a true line behind without anybody's help.
 #[derive(Debug)]
 pub(super) struct Record {
-    log: LineBuffer,
+    book: Arc<Book>,
     snapshot: Arc<Snapshot>,
     connection: Arc<ConnectionInfo>,
     started: Instant,
@@ -61,7 +93,7 @@ pub(super) struct Record {
 impl Record {
     /// Starts the record of a request: its ids, and the time.
     pub(super) fn begin<B: Body>(
-        log: &LineBuffer,
+        book: &Arc<Book>,
         snapshot: &Arc<Snapshot>,
         request: &Request<B>,
         connection: Arc<ConnectionInfo>,
@@ -70,7 +102,7 @@ impl Record {
         let request_id = headers::request_id(request.headers()).cloned();
         snapshot.metrics.in_flight.inc();
         Self {
-            log: log.clone(),
+            book: Arc::clone(book),
             snapshot: Arc::clone(snapshot),
             connection,
             started: Instant::now(),
@@ -169,6 +201,30 @@ impl Record {
     pub(super) fn end_exchange(&mut self) {
         self.exchange_took = self.exchange_started.map(|started| started.elapsed());
     }
+
+    /// Names a request that the end of the drain cut off, where an operator looks first.
+    #[cold]
+    fn report_cut_off(&mut self) {
+        self.book.cut_off.fetch_add(1, Ordering::Relaxed);
+        if self.exchange_started.is_none() {
+            // It was still coming in, and nothing is wrong with it.
+            self.status = StatusCode::SERVICE_UNAVAILABLE;
+            self.code = Some(Code::Draining);
+        }
+        tracing::warn!(
+            request.id = self.request_id.to_str().unwrap_or_default(),
+            exchange.id = %self.exchange_id.as_hyphenated(),
+            route = self.route.as_ref().map(|route| route.name.as_str()),
+            method = self.method.as_str(),
+            running = %humantime::format_duration(whole_millis(self.started.elapsed())),
+            outcome = self.outcome.as_str(),
+            "the end of the drain cut off a request"
+        );
+    }
+}
+
+fn whole_millis(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 impl Drop for Record {
@@ -177,6 +233,9 @@ impl Drop for Record {
             self.status = StatusCode::INTERNAL_SERVER_ERROR;
             self.code = Some(Code::Internal);
             self.outcome = Outcome::Unknown;
+        }
+        if self.book.is_given_up.load(Ordering::Relaxed) {
+            self.report_cut_off();
         }
         let took = self.started.elapsed();
         let streamed_bytes = self
@@ -193,7 +252,7 @@ impl Drop for Record {
             request_bytes,
             reply_bytes: self.reply_bytes,
         });
-        self.log.append(|line| {
+        self.book.access_log.append(|line| {
             let mut id = [0; uuid::fmt::Hyphenated::LENGTH];
             let exchange_id = self.exchange_id.as_hyphenated().encode_lower(&mut id);
             line.text("request_id", self.request_id.to_str().unwrap_or_default());

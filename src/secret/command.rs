@@ -16,6 +16,16 @@ use super::{ImpossibleSource, READ_LIMIT_BYTES, SecretError};
 /// that a hanging one is noticed at start.
 pub(super) const DEADLINE: Duration = Duration::from_secs(10);
 
+/// What systemd says to this process alone; a program that is started takes it for its own.
+const MEANT_FOR_US: [&str; 6] = [
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
+
 /// How often a command that has closed its stdout is asked whether it has ended.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -31,7 +41,7 @@ pub(super) fn program(arguments: &[String]) -> Option<&str> {
 /// Runs the command without a shell and returns what it wrote to stdout.
 ///
 /// Its stdin and stderr are closed off; what it prints in its distress may hold the secret. It
-/// runs in a process group of its own, so that a kill reaches what it started, too.
+/// inherits the environment but for what systemd says to this process alone. It runs in a process group of its own, so that a kill reaches what it started, too.
 ///
 /// # Errors
 /// When it cannot be run, takes longer than `deadline`, or exits with anything but success.
@@ -44,8 +54,12 @@ pub(super) fn load(
     let timed_out = || SecretError::CommandTimedOut { deadline };
     let ends_by = Instant::now() + deadline;
 
+    let mut command = Command::new(program);
+    for variable in MEANT_FOR_US {
+        command.env_remove(variable);
+    }
     let mut running = Running {
-        child: Command::new(program)
+        child: command
             .args(arguments.iter().skip(1))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -12,7 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Service, serve_connection};
-use crate::config::{ListenAddress, ListenerConfig};
+use crate::config::{ListenAddress, ListenerConfig, OPEN_TO_OTHERS};
+use crate::systemd::{PassedSocket, PassedSockets};
 use crate::telemetry::metrics::{Counted, ListenerMetrics};
 
 /// Connections that the kernel holds for us until they are accepted; capped by its own
@@ -55,9 +56,47 @@ pub struct ConnectionInfo {
 pub struct Listener {
     socket: Socket,
     address: ListenAddress,
+    /// Opened by systemd, which keeps it when we are gone.
+    is_passed: bool,
     info: Arc<ListenerInfo>,
     connections: Arc<Semaphore>,
     metrics: ListenerMetrics,
+}
+
+/// Why a listener cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address is taken, not allowed, or not there.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// No socket of the wanted name was passed.
+    #[error(
+        "systemd passed no socket of this name (FileDescriptorName= in the socket unit), but {}",
+        if passed.is_empty() { "none at all" } else { passed.as_str() }
+    )]
+    NotPassed {
+        /// The names of those that were, as they can stand in a sentence.
+        passed: String,
+    },
+    /// A datagram socket, a single connection, or no socket.
+    #[error(
+        "systemd passed something of this name that accepts no connections; it takes \
+         ListenStream= and Accept=no in the socket unit"
+    )]
+    NoListener,
+    /// Promise 8 of the design, for a socket whose address was not known before.
+    #[error("systemd passed {address}, which {OPEN_TO_OTHERS}")]
+    OpenToOthers {
+        /// Where it listens.
+        address: ListenAddress,
+    },
+}
+
+impl BindError {
+    /// Whether another configuration is needed, here or in the socket unit.
+    pub fn is_configuration(&self) -> bool {
+        !matches!(self, Self::Io(_))
+    }
 }
 
 #[derive(Debug)]
@@ -84,28 +123,48 @@ enum Stream {
 impl Listener {
     /// Binds the address and starts to listen; wants a tokio runtime.
     ///
-    /// A Unix socket that is left over from a process that no longer listens is replaced.
+    /// One for each socket, of which systemd may have passed several by one name; they share
+    /// `max_connections`. A Unix socket that is left over from a process that no longer listens is
+    /// replaced.
     ///
     /// # Errors
-    /// When the address is taken or not allowed.
-    pub fn bind(config: &ListenerConfig, metrics: ListenerMetrics) -> io::Result<Self> {
-        let (socket, address) = Socket::open(&config.address)?;
-        let info = ListenerInfo {
-            name: address.to_string(),
-            header_timeout: config.header_timeout,
-            body_timeout: config.body_timeout,
-            idle_timeout: config.idle_timeout,
-            max_header_bytes: config.max_header_bytes,
-            max_body_bytes: config.max_body_bytes,
-        };
+    /// When the address is taken or not allowed, or what was passed cannot be served.
+    pub fn bind(
+        config: &ListenerConfig,
+        passed: &mut PassedSockets,
+        metrics: ListenerMetrics,
+    ) -> Result<Vec<Self>, BindError> {
         let connections = Arc::new(Semaphore::new(config.max_connections));
-        Ok(Self {
-            socket,
-            address,
-            info: Arc::new(info),
-            connections,
-            metrics,
-        })
+        let listener = |(socket, address): (Socket, ListenAddress), is_passed| {
+            let info = ListenerInfo {
+                name: address.to_string(),
+                header_timeout: config.header_timeout,
+                body_timeout: config.body_timeout,
+                idle_timeout: config.idle_timeout,
+                max_header_bytes: config.max_header_bytes,
+                max_body_bytes: config.max_body_bytes,
+            };
+            Self {
+                socket,
+                address,
+                is_passed,
+                info: Arc::new(info),
+                connections: Arc::clone(&connections),
+                metrics: metrics.clone(),
+            }
+        };
+        match &config.address {
+            ListenAddress::Tcp(address) => Ok(vec![listener(Socket::bind_tcp(*address)?, false)]),
+            ListenAddress::Unix(path) => Ok(vec![listener(Socket::bind_unix(path)?, false)]),
+            ListenAddress::Systemd(name) => claim(name, passed)?
+                .into_iter()
+                .map(|socket| {
+                    let (socket, address) = Socket::adopt(socket)?;
+                    check_openness(&address, config.allow_anonymous)?;
+                    Ok(listener((socket, address), true))
+                })
+                .collect(),
+        }
     }
 
     /// The address as bound: with the real port where port 0 was asked for.
@@ -116,11 +175,15 @@ impl Listener {
     /// Accepts connections and gives each to `deliver`, until `draining` is cancelled; then it
     /// takes what the kernel has already completed and closes the socket.
     ///
+    /// A socket that systemd has passed is only let go: whoever waits in it is served by the next
+    /// process that gets it, and none is turned away in between.
+    ///
     /// At `max_connections` it stops accepting until one ends; clients wait in the backlog.
     pub async fn accept_until(self, draining: CancellationToken, deliver: impl Fn(Accepted)) {
         let Self {
             socket,
             address,
+            is_passed,
             info,
             connections,
             metrics,
@@ -155,6 +218,9 @@ impl Listener {
                 },
             }
         }
+        if is_passed {
+            return;
+        }
         if let ListenAddress::Unix(path) = &address {
             // Before the socket is closed, so that it cannot be a successor's file.
             let _ = std::fs::remove_file(path);
@@ -167,30 +233,43 @@ impl Listener {
 }
 
 impl Socket {
-    fn open(address: &ListenAddress) -> io::Result<(Self, ListenAddress)> {
-        match address {
-            ListenAddress::Tcp(address) => {
-                let socket = match address {
-                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
-                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
-                };
-                // A restart must not wait for connections of the last process to time out.
-                socket.set_reuseaddr(true)?;
-                socket.bind(*address)?;
-                let listener = socket.listen(BACKLOG)?;
-                let bound = listener.local_addr()?;
-                Ok((Self::Tcp(listener), ListenAddress::Tcp(bound)))
-            }
-            ListenAddress::Unix(path) => {
-                remove_leftover(path)?;
-                Ok((
-                    Self::Unix(UnixListener::bind(path)?),
-                    ListenAddress::Unix(path.clone()),
-                ))
-            }
-        }
+    fn bind_tcp(address: SocketAddr) -> io::Result<(Self, ListenAddress)> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // A restart must not wait for connections of the last process to time out.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        let listener = socket.listen(BACKLOG)?;
+        let bound = listener.local_addr()?;
+        Ok((Self::Tcp(listener), ListenAddress::Tcp(bound)))
     }
 
+    fn bind_unix(path: &Path) -> io::Result<(Self, ListenAddress)> {
+        remove_leftover(path)?;
+        let listener = UnixListener::bind(path)?;
+        Ok((Self::Unix(listener), ListenAddress::Unix(path.into())))
+    }
+
+    fn adopt(socket: PassedSocket) -> Result<(Self, ListenAddress), BindError> {
+        match socket {
+            PassedSocket::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                let address = ListenAddress::Tcp(listener.local_addr()?);
+                Ok((Self::Tcp(TcpListener::from_std(listener)?), address))
+            }
+            PassedSocket::Unix(listener) => {
+                listener.set_nonblocking(true)?;
+                let address = listener.local_addr()?;
+                // A socket without a path has an abstract name; what it is, is systemd's affair.
+                let path = address.as_pathname().unwrap_or(Path::new("(abstract)"));
+                let address = ListenAddress::Unix(path.into());
+                Ok((Self::Unix(UnixListener::from_std(listener)?), address))
+            }
+            PassedSocket::Other => Err(BindError::NoListener),
+        }
+    }
     /// Takes the next connection out of this runtime's hands, for a core to adopt.
     async fn accept(&self) -> io::Result<Stream> {
         match self {
@@ -232,6 +311,34 @@ impl Socket {
         }
         waiting
     }
+}
+
+/// The sockets that systemd has passed by this name, one at least.
+fn claim(name: &str, passed: &mut PassedSockets) -> Result<Vec<PassedSocket>, BindError> {
+    let claimed = passed.claim(name);
+    if claimed.is_empty() {
+        let others: Vec<_> = passed.names().collect();
+        let passed = others.join(", ");
+        return Err(BindError::NotPassed { passed });
+    }
+    Ok(claimed)
+}
+
+/// As for a configured address: one that others can reach and that is open must be wanted.
+fn check_openness(address: &ListenAddress, allow_anonymous: bool) -> Result<(), BindError> {
+    if address.is_local() {
+        return Ok(());
+    }
+    if !allow_anonymous {
+        let address = address.clone();
+        return Err(BindError::OpenToOthers { address });
+    }
+    tracing::warn!(
+        listener = %address,
+        "serves other machines without asking who they are; everybody who reaches it can make \
+         payments"
+    );
+    Ok(())
 }
 
 /// Removes a socket file that nobody listens on; anything else in its place is left alone, and

@@ -3,6 +3,9 @@
 //! Accepted is every request that a client began to write on an open connection before it was told
 //! `Connection: close` or saw the end of the stream.
 
+mod signals;
+mod systemd;
+
 use std::fs::OpenOptions;
 use std::io::{self, BufRead, BufReader, ErrorKind, PipeReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -44,11 +47,8 @@ fn keep_paying(address: SocketAddr, name: usize, answered: &AtomicUsize) {
     }
 }
 
-#[test]
-fn no_accepted_request_fails_when_the_end_comes_under_load() {
-    let _alone = alone();
-    let simulator = TestSimulator::start();
-    let mut gateway = TestGateway::before(&simulator);
+/// Ends the gateway while all of [`CONNECTIONS`] pay, each having done so `least` times.
+fn drain_under_load(simulator: &TestSimulator, mut gateway: TestGateway, least: usize) {
     let address = gateway.address();
     let answered = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -59,7 +59,7 @@ fn no_accepted_request_fails_when_the_end_comes_under_load() {
         // Open, silent, and about to speak in the middle of the drain.
         let silent: Vec<_> = (0..8).map(|_| gateway.connect()).collect();
         eventually("load", || {
-            (answered.load(Ordering::Relaxed) > 20 * CONNECTIONS).then_some(())
+            (answered.load(Ordering::Relaxed) > least * CONNECTIONS).then_some(())
         });
         gateway.begin_drain();
         for (number, mut client) in silent.into_iter().enumerate() {
@@ -74,6 +74,58 @@ fn no_accepted_request_fails_when_the_end_comes_under_load() {
     assert!(lines.iter().all(|line| line["outcome"] == "answered"));
     let committed = simulator.control().committed_total();
     assert_eq!(usize::try_from(committed), Ok(answered));
+}
+
+#[test]
+fn no_accepted_request_fails_when_the_end_comes_under_load() {
+    let _alone = alone();
+    let simulator = TestSimulator::start();
+    let gateway = TestGateway::before(&simulator);
+    drain_under_load(&simulator, gateway, 20);
+}
+
+#[test]
+fn no_accepted_request_fails_when_the_end_comes_with_slow_answers_under_way() {
+    let _alone = alone();
+    let simulator = TestSimulator::start();
+    let slow = Fault::Delay(Duration::from_millis(100));
+    simulator.control().set_fault(slow, Times::Always);
+    let gateway = TestGateway::builder()
+        .simulator(&simulator)
+        .server("drain_delay = \"300ms\"")
+        .start();
+    drain_under_load(&simulator, gateway, 2);
+}
+
+#[test]
+fn everything_is_served_as_before_while_the_delay_lasts_and_then_nobody_new_is_let_in() {
+    let _alone = alone();
+    let simulator = TestSimulator::start();
+    let mut gateway = TestGateway::builder()
+        .simulator(&simulator)
+        .server("drain_delay = \"2s\"")
+        .start();
+    let mut old = gateway.connect();
+    assert_eq!(old.exchange(payment("order-1")).status(), 200);
+    let begun = Instant::now();
+    gateway.begin_drain();
+    eventually("failing readiness", || {
+        (gateway.admin("/readyz").body == b"draining\n").then_some(())
+    });
+
+    let answers = [
+        old.exchange(payment("order-2")),
+        gateway.exchange(payment("order-3")),
+    ];
+    for answer in answers {
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        assert!(!is_last(&answer), "nobody is sent away: {answer:?}");
+    }
+    eventually("a closed listener", || {
+        TcpStream::connect(gateway.address()).err().map(drop)
+    });
+    assert!(begun.elapsed() >= Duration::from_secs(2));
+    assert_eq!(gateway.stop().len(), 3);
 }
 
 #[test]

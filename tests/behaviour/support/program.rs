@@ -77,6 +77,32 @@ pub(crate) fn start_with(
     }
 }
 
+/// As [`start_with`], by a shell that runs `script`; in it `"$@"` is the program and its arguments.
+pub(crate) fn start_by_shell(
+    script: &str,
+    folder: &Path,
+    arguments: &[&str],
+    stdin: impl Into<Stdio>,
+    stdout: impl Into<Stdio>,
+) -> Program {
+    let mut child = Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_moden-gateway")])
+        .args(arguments)
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", path())
+        .stdin(stdin)
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("there is a shell");
+    Program {
+        stdout: child.stdout.take().map_or_else(Lines::none, Lines::of),
+        stderr: child.stderr.take().map_or_else(Lines::none, Lines::of),
+        child,
+    }
+}
+
 impl Program {
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it still runs");
