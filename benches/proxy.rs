@@ -151,6 +151,7 @@ fn run(requests: u64) -> anyhow::Result<()> {
                 &config,
                 &origin,
                 credentials,
+                Arc::default(),
             )));
             let access_log = AccessLog::start(&LogOutput::File("/dev/null".into()), 1)?;
 

@@ -23,10 +23,10 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Admin, Health};
+use crate::admin::{self, Admin, Health};
 use crate::config::{self, Config, ConfigFaults, ListenAddress, LoadOptions, Loaded};
 use crate::credentials::Credentials;
-use crate::proxy::Snapshot;
+use crate::proxy::{Control, Snapshot};
 use crate::server::{Accepted, Listener};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
@@ -82,7 +82,13 @@ impl App {
             })?;
         let origin = Arc::new(origin);
         let credentials = Arc::new(Credentials::default());
-        let snapshot = Snapshot::build(&config, &origin, Arc::clone(&credentials));
+        let control = Arc::new(Control::default());
+        let snapshot = Snapshot::build(
+            &config,
+            &origin,
+            Arc::clone(&credentials),
+            Arc::clone(&control),
+        );
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
 
         let metrics = Arc::new(Metrics::build(&config));
@@ -101,7 +107,18 @@ impl App {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let admin = Admin::bind(config.admin.address, Arc::clone(&health), metrics)
+        let parts = admin::Parts {
+            health: Arc::clone(&health),
+            metrics,
+            credentials: Arc::clone(&credentials),
+            control,
+            snapshot: Arc::clone(&snapshot),
+            listeners: listeners
+                .iter()
+                .map(|listener| listener.address().to_string())
+                .collect(),
+        };
+        let admin = Admin::bind(&config.admin, parts)
             .await
             .with_context(|| format!("failed to bind admin.address {}", config.admin.address))?;
         let access_log = AccessLog::start(&config.access_log.output, core_count)

@@ -18,7 +18,7 @@
 //! - [`body`], [`domain`]: request bodies held or streamed; nouns that rooms share
 //! - [`config`], [`secret`]: the operator's file; where a secret may come from
 //! - [`telemetry`]: the access log and the application log
-//! - [`admin`]: liveness and readiness
+//! - [`admin`]: health, metrics, status, the kill switch, and the client that asks for them
 //! - [`simulator`]: a MODEN to test against
 //!
 //! # Words
@@ -40,6 +40,7 @@
 //! | exchange | one request's life at the upstream |
 //! | outcome | what became of a request at MODEN: `not-sent`, `answered`, `unknown` |
 //! | drain | ending without losing what was accepted |
+//! | kill switch | pause and resume: whether requests are admitted at all |
 //! | access log | one line for every request |
 //! | simulator | the stand-in for MODEN inside this program |
 

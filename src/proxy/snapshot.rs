@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use super::control::Control;
 use super::headers::RequestCleaner;
 use crate::config::Config;
 use crate::credentials::Credentials;
@@ -28,11 +29,18 @@ pub struct Snapshot {
     pub(super) cleaner: RequestCleaner,
     pub(super) hold_body_bytes: usize,
     pub(super) credentials: Arc<Credentials>,
+    /// Outlives the generation, as the credentials do.
+    pub(super) control: Arc<Control>,
 }
 
 impl Snapshot {
     /// Builds the working form of a checked configuration; cannot fail for one.
-    pub fn build(config: &Config, origin: &Origin, credentials: Arc<Credentials>) -> Self {
+    pub fn build(
+        config: &Config,
+        origin: &Origin,
+        credentials: Arc<Credentials>,
+        control: Arc<Control>,
+    ) -> Self {
         Self {
             generation: 1,
             environment: config.environment,
@@ -43,6 +51,17 @@ impl Snapshot {
             cleaner: RequestCleaner::build(&config.headers.remove),
             hold_body_bytes: config.upstream.hold_body,
             credentials,
+            control,
         }
+    }
+
+    /// Counts configurations since the start, from 1.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Which of MODEN's environments is served.
+    pub fn environment(&self) -> Environment {
+        self.environment
     }
 }
