@@ -156,6 +156,7 @@ fn run(requests: u64) -> anyhow::Result<()> {
                 &origin,
                 credentials,
                 Arc::new(limits),
+                Arc::default(),
                 &metrics,
             )));
             let dropped = metrics.access_log_dropped.clone();

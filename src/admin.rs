@@ -1,119 +1,156 @@
-//! The admin listener: is the process alive, and may it be sent requests.
+//! The admin listener: what operators, probes and Prometheus see of the gateway, and the kill switch.
 //!
-//! For: `/livez` and `/readyz`. Never does: touch the data path; it runs on the control thread.
-//! Called by: `app`. Start reading at [`Health`].
+//! For: health, metrics, status for programs and for people, pause and resume; and the client by
+//! which this program's own commands ask a running gateway. Never does: touch the data path but for
+//! the switch, show anything of a secret or a payment, or change anything for somebody without the
+//! token. Called by: `app`, and `main` for the client. Start reading at [`Admin::serve`], then
+//! `TABLE`; `admin/access.rs` has the rules.
+//!
+//! ```text
+//! accept -> known Host? -> path in TABLE? -> method? -> right (token)? -> answer
+//! ```
+//!
+//! It runs on the control thread. A connection carries one request and has one deadline; when there
+//! are too many, the oldest gives way, so that a newcomer such as a probe is always served.
 
+mod access;
+mod client;
+mod control;
+mod health;
+mod page;
+mod status;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::request;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio_util::task::TaskTracker;
+use tokio::task::{AbortHandle, JoinSet};
 
+use crate::config::AdminConfig;
 use crate::credentials::Credentials;
-use crate::telemetry::metrics::Metrics;
+use crate::proxy::{Control, Snapshot};
+use crate::telemetry::metrics::{self, Metrics};
 
-/// Admin connections served at once; more wait.
-const MAX_CONNECTIONS: usize = 64;
+pub use client::{AdminClient, BearerToken, ClientError, Switched, TokenError};
+pub use health::Health;
 
-/// How long an admin client may take to send a head, which includes being idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+use access::{Access, Refusal, Right};
+use control::Turn;
+use status::Status;
 
-/// A core that was silent for longer than this is stuck.
-const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Admin connections at once; one more, and the oldest is closed.
+const MAX_CONNECTIONS: usize = 128;
 
-/// What the health endpoints know; written by the cores and by `app`.
-#[derive(Debug)]
-pub struct Health {
-    started: Instant,
-    /// Milliseconds since `started` of each core's last sign of life.
-    heartbeats: Vec<AtomicU64>,
-    is_serving: AtomicBool,
-    is_draining: AtomicBool,
-    credentials: Arc<Credentials>,
+/// From accepting a connection to the last byte of its one answer.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest head of a request; a longer one is answered 431. Bodies are not read at all.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+
+/// The pause after `accept` failed for lack of something, such as file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the page may load: nothing, but for its own style.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+
+/// The media types of answers; that of metrics stands with them.
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// What there is to ask for.
+const TABLE: &[(&str, Resource)] = &[
+    ("/livez", Resource::Livez),
+    ("/readyz", Resource::Readyz),
+    ("/metrics", Resource::Metrics),
+    ("/status", Resource::Status),
+    ("/", Resource::Page),
+    ("/control/pause", Resource::Switch(Turn::Pause)),
+    ("/control/resume", Resource::Switch(Turn::Resume)),
+];
+
+#[derive(Clone, Copy, Debug)]
+enum Resource {
+    Livez,
+    Readyz,
+    Metrics,
+    Status,
+    Page,
+    Switch(Turn),
 }
 
-impl Health {
-    /// Starts as alive and not ready.
-    pub fn new(cores: usize, credentials: Arc<Credentials>) -> Self {
-        Self {
-            started: Instant::now(),
-            heartbeats: (0..cores).map(|_| AtomicU64::new(0)).collect(),
-            is_serving: AtomicBool::new(false),
-            is_draining: AtomicBool::new(false),
-            credentials,
+impl Resource {
+    fn right(self) -> Right {
+        match self {
+            Self::Livez | Self::Readyz | Self::Metrics => Right::Health,
+            Self::Status | Self::Page => Right::Read,
+            Self::Switch(_) => Right::Change,
         }
     }
 
-    /// Notes that a core's runtime is turning.
-    pub fn beat(&self, core: usize) {
-        if let Some(heartbeat) = self.heartbeats.get(core) {
-            let millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            heartbeat.store(millis, Ordering::Relaxed);
+    /// The value of `Allow`.
+    fn methods(self) -> &'static str {
+        match self.right() {
+            Right::Health | Right::Read => "GET, HEAD",
+            Right::Change => "POST",
         }
     }
 
-    /// Notes that a core has ended in order and will give no more signs of life.
-    pub fn ended(&self, core: usize) {
-        if let Some(heartbeat) = self.heartbeats.get(core) {
-            heartbeat.store(u64::MAX, Ordering::Relaxed);
+    fn allows(self, method: &Method) -> bool {
+        match self.right() {
+            Right::Health | Right::Read => matches!(*method, Method::GET | Method::HEAD),
+            Right::Change => method == Method::POST,
         }
     }
+}
 
-    /// Whether every core gives signs of life, or has ended in order.
-    pub fn is_alive(&self) -> bool {
-        self.stuck_core().is_none()
-    }
-
-    /// Notes that every listener accepts.
-    pub fn serving(&self) {
-        self.is_serving.store(true, Ordering::Release);
-    }
-
-    /// Notes that no new work is wanted.
-    pub fn draining(&self) {
-        self.is_draining.store(true, Ordering::Release);
-    }
-
-    /// The first core that is stuck, if any.
-    fn stuck_core(&self) -> Option<usize> {
-        let now = self.started.elapsed();
-        self.heartbeats.iter().position(|heartbeat| {
-            let last = Duration::from_millis(heartbeat.load(Ordering::Relaxed));
-            now.saturating_sub(last) > HEARTBEAT_TIMEOUT
-        })
-    }
-
-    /// Why requests should go elsewhere, if they should.
-    fn unready(&self) -> Option<&'static str> {
-        if self.is_draining.load(Ordering::Acquire) {
-            Some("draining")
-        } else if !self.is_serving.load(Ordering::Acquire) {
-            Some("starting")
-        } else if !self.credentials.is_available() {
-            Some("no credential")
-        } else {
-            None
-        }
-    }
+/// What the admin listener looks at, and the switch that it turns.
+#[derive(Debug)]
+pub struct Parts {
+    /// Written by the cores and by `app`.
+    pub health: Arc<Health>,
+    /// The whole catalogue.
+    pub metrics: Arc<Metrics>,
+    /// For what may be known of the credential in use.
+    pub credentials: Arc<Credentials>,
+    /// The kill switch, read by every request.
+    pub control: Arc<Control>,
+    /// The configuration in use.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where clients are served, as bound.
+    pub listeners: Vec<String>,
 }
 
 /// The admin listener, bound and not yet serving.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
-    health: Arc<Health>,
-    metrics: Arc<Metrics>,
+    desk: Arc<Desk>,
+}
+
+/// What answers requests; shared by all connections.
+#[derive(Debug)]
+struct Desk {
+    access: Access,
+    parts: Parts,
 }
 
 impl Admin {
@@ -121,15 +158,12 @@ impl Admin {
     ///
     /// # Errors
     /// When the address is taken or not allowed.
-    pub async fn bind(
-        address: SocketAddr,
-        health: Arc<Health>,
-        metrics: Arc<Metrics>,
-    ) -> io::Result<Self> {
+    pub async fn bind(config: &AdminConfig, parts: Parts) -> io::Result<Self> {
+        let listener = TcpListener::bind(config.address).await?;
+        let access = Access::new(config, listener.local_addr()?);
         Ok(Self {
-            listener: TcpListener::bind(address).await?,
-            health,
-            metrics,
+            listener,
+            desk: Arc::new(Desk { access, parts }),
         })
     }
 
@@ -141,131 +175,174 @@ impl Admin {
         self.listener.local_addr()
     }
 
-    /// Serves for ever; ends by being dropped.
+    /// Serves for ever; ends, with all its connections, by being dropped.
     pub async fn serve(self) {
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        let tasks = TaskTracker::new();
+        let mut tasks = JoinSet::new();
+        // The oldest first.
+        let mut connections: VecDeque<AbortHandle> = VecDeque::new();
         loop {
-            let permit = Arc::clone(&connections).acquire_owned().await;
-            match self.listener.accept().await {
-                Ok((stream, _peer)) => {
-                    let serving = serve_connection(
-                        stream,
-                        Arc::clone(&self.health),
-                        Arc::clone(&self.metrics),
-                    );
-                    tasks.spawn(async move {
-                        serving.await;
-                        drop(permit);
-                    });
-                }
+            let (stream, peer) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(error = %error, "failed to accept an admin connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
                 }
+            };
+            while tasks.try_join_next().is_some() {}
+            connections.retain(|connection| !connection.is_finished());
+            if connections.len() >= MAX_CONNECTIONS
+                && let Some(oldest) = connections.pop_front()
+            {
+                oldest.abort();
             }
+            let serving = serve_connection(stream, peer, Arc::clone(&self.desk));
+            let serving = tokio::time::timeout(CONNECTION_TIMEOUT, serving);
+            connections.push_back(tasks.spawn(async {
+                // One that takes too long is closed, whatever it is doing.
+                let _ = serving.await;
+            }));
         }
     }
 }
 
-async fn serve_connection(stream: TcpStream, health: Arc<Health>, metrics: Arc<Metrics>) {
-    let service = hyper::service::service_fn(move |request| {
-        std::future::ready(Ok::<_, std::convert::Infallible>(answer(
-            &request, &health, &metrics,
-        )))
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, desk: Arc<Desk>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (head, _body) = request.into_parts();
+        std::future::ready(Ok::<_, Infallible>(desk.answer(&head, peer)))
     });
     // What goes wrong with an admin client's connection concerns that client only.
     let _ = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
+        .keep_alive(false)
+        // The deadline of the whole connection is enough.
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEADER_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
 
-fn answer(
-    request: &Request<Incoming>,
-    health: &Health,
-    metrics: &Metrics,
-) -> Response<Full<Bytes>> {
-    let (status, text) = match request.uri().path() {
-        "/livez" => match health.stuck_core() {
-            None => (StatusCode::OK, "alive\n".to_owned()),
-            Some(core) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("core {core} is stuck\n"),
-            ),
-        },
-        "/readyz" => match health.unready() {
-            None => (StatusCode::OK, "ready\n".to_owned()),
-            Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
-        },
-        "/metrics" => (StatusCode::OK, metrics.render()),
-        _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
-    };
-    let is_allowed = matches!(*request.method(), Method::GET | Method::HEAD);
-    let mut response = if is_allowed || status == StatusCode::NOT_FOUND {
-        Response::new(Full::from(text))
-    } else {
-        Response::new(Full::from("method not allowed\n"))
-    };
-    let headers = response.headers_mut();
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if is_allowed || status == StatusCode::NOT_FOUND {
-        *response.status_mut() = status;
-    } else {
-        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+impl Desk {
+    fn answer(&self, head: &request::Parts, peer: SocketAddr) -> Response<Full<Bytes>> {
+        match self.admit(head) {
+            Ok(resource) => self.show(resource, peer),
+            Err(denial) => {
+                if head.method == Method::POST {
+                    tracing::warn!(%peer, reason = %denial, "an admin request was refused");
+                }
+                denial.reply()
+            }
+        }
     }
-    response
+
+    fn admit(&self, head: &request::Parts) -> Result<Resource, Denial> {
+        self.access.check_host(head)?;
+        let path = head.uri.path();
+        let Some((_, resource)) = TABLE.iter().find(|(known, _)| *known == path) else {
+            self.access.check_right(Right::Read, &head.headers)?;
+            return Err(Denial::NotFound);
+        };
+        if !resource.allows(&head.method) {
+            return Err(Denial::MethodNotAllowed {
+                allow: resource.methods(),
+            });
+        }
+        self.access.check_right(resource.right(), &head.headers)?;
+        Ok(*resource)
+    }
+
+    fn show(&self, resource: Resource, peer: SocketAddr) -> Response<Full<Bytes>> {
+        let parts = &self.parts;
+        match resource {
+            Resource::Livez => self.liveness(),
+            Resource::Readyz => self.readiness(),
+            Resource::Metrics => reply(
+                StatusCode::OK,
+                metrics::CONTENT_TYPE,
+                parts.metrics.render(),
+            ),
+            Resource::Status => json(&Status::of(parts)),
+            Resource::Page => {
+                let mut page = reply(StatusCode::OK, HTML, page::render(&Status::of(parts)));
+                let policy = HeaderValue::from_static(PAGE_POLICY);
+                page.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+                page
+            }
+            Resource::Switch(turn) => json(&control::apply(turn, &parts.control, peer)),
+        }
+    }
+
+    fn liveness(&self) -> Response<Full<Bytes>> {
+        match self.parts.health.stuck_core() {
+            None => reply(StatusCode::OK, TEXT, "alive\n"),
+            Some(core) => {
+                let text = format!("core {core} is stuck\n");
+                reply(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+            }
+        }
+    }
+
+    /// Ready or why not in the first line, then what else is worth knowing, a line each.
+    fn readiness(&self) -> Response<Full<Bytes>> {
+        let (status, verdict) = match self.parts.health.unready() {
+            None => (StatusCode::OK, "ready"),
+            Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+        };
+        let mut text = format!("{verdict}\n");
+        if let Some(since) = self.parts.control.paused_since() {
+            let since = humantime::format_rfc3339_seconds(since);
+            text.push_str(&format!("paused since {since}\n"));
+        }
+        reply(status, TEXT, text)
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use crate::credentials::Credential;
-    use crate::secret::Secret;
+/// Why a request gets nothing of what it asked for.
+#[derive(Debug, thiserror::Error)]
+enum Denial {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("there is nothing here")]
+    NotFound,
+    #[error("this path allows {allow} only")]
+    MethodNotAllowed { allow: &'static str },
+}
 
-    use super::*;
-
-    #[test]
-    fn is_ready_only_while_serving_with_a_credential() {
-        let credentials = Arc::new(Credentials::default());
-        let health = Health::new(1, Arc::clone(&credentials));
-        assert_eq!(health.unready(), Some("starting"));
-        health.serving();
-        assert_eq!(health.unready(), Some("no credential"));
-        let pair = (Secret::new("app"), Secret::new("top"));
-        credentials.replace(Credential::build(&pair.0, &pair.1).expect("a valid pair"));
-        assert_eq!(health.unready(), None);
-        health.draining();
-        assert_eq!(health.unready(), Some("draining"));
+impl Denial {
+    fn reply(&self) -> Response<Full<Bytes>> {
+        let status = match self {
+            Self::Refused(refusal) => refusal.status(),
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+        };
+        let mut response = reply(status, TEXT, format!("{self}\n"));
+        let headers = response.headers_mut();
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"moden-gateway admin\"");
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if let Self::MethodNotAllowed { allow } = self {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        response
     }
+}
 
-    #[test]
-    fn a_core_that_has_ended_in_order_is_not_stuck() {
-        let mut health = Health::new(1, Arc::default());
-        health.started = Instant::now()
-            .checked_sub(HEARTBEAT_TIMEOUT + Duration::from_secs(1))
-            .expect("the clock runs for longer than that");
-        health.ended(0);
-        assert!(health.is_alive());
-    }
+fn json(content: &impl Serialize) -> Response<Full<Bytes>> {
+    let mut text = serde_json::to_vec(content).expect("a tree of texts, numbers and lists");
+    text.push(b'\n');
+    reply(StatusCode::OK, JSON, text)
+}
 
-    #[test]
-    fn notices_a_core_that_stopped_turning() {
-        let mut health = Health::new(2, Arc::default());
-        health.started = Instant::now()
-            .checked_sub(HEARTBEAT_TIMEOUT + Duration::from_secs(1))
-            .expect("the clock runs for longer than that");
-        assert_eq!(health.stuck_core(), Some(0));
-        health.beat(0);
-        assert_eq!(health.stuck_core(), Some(1));
-        assert!(!health.is_alive());
-        health.beat(1);
-        assert_eq!(health.stuck_core(), None);
-        assert!(health.is_alive());
-    }
+fn reply(
+    status: StatusCode,
+    media_type: &'static str,
+    content: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(content.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }

@@ -25,13 +25,13 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{Admin, Health};
+use crate::admin::{self, Admin, Health};
 use crate::config::{
     self, Config, ConfigFaults, ListenAddress, ListenerConfig, LoadOptions, Loaded, ServerConfig,
 };
 use crate::credentials::Credentials;
 use crate::limits::Limits;
-use crate::proxy::Snapshot;
+use crate::proxy::{Control, Snapshot};
 use crate::server::{Accepted, Listener};
 use crate::systemd::{self, PassedSockets};
 use crate::telemetry::access_log::AccessLog;
@@ -114,11 +114,13 @@ impl App {
             config.upstream.limit_max,
             &metrics,
         ));
+        let control = Arc::new(Control::default());
         let snapshot = Snapshot::build(
             &config,
             &origin,
             Arc::clone(&credentials),
             Arc::clone(&limits),
+            Arc::clone(&control),
             &metrics,
         );
         metrics.set_config_generation(snapshot.generation());
@@ -140,20 +142,27 @@ impl App {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let listeners = listeners.into_iter().flatten().collect();
+        let listeners: Vec<Listener> = listeners.into_iter().flatten().collect();
         for name in passed.names() {
             tracing::warn!(
                 socket = name,
                 "systemd passed a socket that no listener names; nobody is served there"
             );
         }
-        let admin = Admin::bind(
-            config.admin.address,
-            Arc::clone(&health),
-            Arc::clone(&metrics),
-        )
-        .await
-        .with_context(|| format!("failed to bind admin.address {}", config.admin.address))?;
+        let parts = admin::Parts {
+            health: Arc::clone(&health),
+            metrics: Arc::clone(&metrics),
+            credentials: Arc::clone(&credentials),
+            control,
+            snapshot: Arc::clone(&snapshot),
+            listeners: listeners
+                .iter()
+                .map(|listener| listener.address().to_string())
+                .collect(),
+        };
+        let admin = Admin::bind(&config.admin, parts)
+            .await
+            .with_context(|| format!("failed to bind admin.address {}", config.admin.address))?;
         let dropped = metrics.access_log_dropped.clone();
         let access_log = AccessLog::start(&config.access_log.output, core_count, dropped)
             .context("failed to open access_log.output")?;

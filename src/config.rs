@@ -54,6 +54,7 @@ pub use server::ServerConfig;
 pub use units::Expected;
 pub use upstream::{ProxyUrl, Roots, UpstreamConfig};
 
+use admin::AdminFile;
 use environments::EnvironmentsFile;
 use faults::Report;
 use headers::HeadersFile;
@@ -172,6 +173,26 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigFaults> {
     examine(options).finish()
 }
 
+/// Reads the `[admin]` section alone, for commands that ask a running gateway: they must work
+/// where a credential, the environment or anything else is not configured. Blocks.
+///
+/// # Errors
+/// Faults of the section, and files that cannot be read.
+pub fn load_admin(options: &LoadOptions) -> Result<AdminConfig, ConfigFaults> {
+    let mut report = Report::default();
+    let known_keys = KnownKeys::build();
+    let layers = layers::read(options, &known_keys, &mut report);
+    let mut tree = layers.merge(&known_keys, &mut report);
+    let admin = tree.section::<AdminFile>("admin", &mut report);
+    let admin = admin.build(&mut report);
+    let (_, ConfigFaults(mut faults)) = report.finish();
+    faults.retain(|fault| matches!(fault.key.split('.').next(), Some("" | "admin")));
+    match faults.is_empty() {
+        true => Ok(admin),
+        false => Err(ConfigFaults(faults)),
+    }
+}
+
 /// As [`load`], leaving it to the caller to add what only other rooms can judge.
 pub fn examine(options: &LoadOptions) -> Examined {
     let mut report = Report::default();
@@ -234,7 +255,7 @@ fn build(environment: Option<Environment>, tree: &mut Tree, report: &mut Report)
     let server = tree.section("server", report);
     let listeners = tree.list("listeners", report);
     let listeners = listeners.unwrap_or_else(listeners::default_list);
-    let admin = tree.section("admin", report);
+    let admin = tree.section::<AdminFile>("admin", report).build(report);
     listeners::check(&listeners, &admin, report);
     let environments = tree.section::<EnvironmentsFile>("environments", report);
     let environments = environments.build(environment, report);
@@ -284,7 +305,7 @@ struct ConfigFile {
     server: ServerConfig,
     /// Where clients are served; at least one. By default one, for this machine only.
     listeners: Vec<ListenerConfig>,
-    admin: AdminConfig,
+    admin: AdminFile,
     environments: EnvironmentsFile,
     upstream: UpstreamConfig,
     headers: HeadersFile,
@@ -303,7 +324,7 @@ impl Default for ConfigFile {
             environment: None,
             server: ServerConfig::default(),
             listeners: listeners::default_list(),
-            admin: AdminConfig::default(),
+            admin: AdminFile::default(),
             environments: EnvironmentsFile::default(),
             upstream: UpstreamConfig::default(),
             headers: HeadersFile::default(),

@@ -8,6 +8,7 @@
 mod basic;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use http::Request;
@@ -15,7 +16,7 @@ use http::header::{AUTHORIZATION, HeaderValue};
 
 use crate::body::RequestBody;
 use crate::client_auth::ClientIdentity;
-use crate::secret::Secret;
+use crate::secret::{Secret, Source};
 
 pub use basic::CredentialError;
 
@@ -43,6 +44,9 @@ impl Slot {
 pub struct Credential {
     header: HeaderValue,
     slot: Slot,
+    loaded: Instant,
+    /// The kind of the secret's source, if it came from one.
+    source: Option<&'static str>,
 }
 
 impl Credential {
@@ -54,8 +58,27 @@ impl Credential {
         Ok(Self {
             header: basic::header(app_id, secret)?,
             slot: Slot::Current,
+            loaded: Instant::now(),
+            source: None,
         })
     }
+
+    /// Notes the kind of place that its secret was read from, for operators.
+    pub fn read_from(mut self, source: &Source) -> Self {
+        self.source = Some(source.kind());
+        self
+    }
+}
+
+/// What may be known of the credential in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CredentialFacts {
+    /// Which pair it is.
+    pub slot: Slot,
+    /// For how long it has been in use.
+    pub age: Duration,
+    /// The kind of place that its secret came from: `file`, `env`, `credential` or `command`.
+    pub source: Option<&'static str>,
 }
 
 /// The credential in use, or none; read by every request without a lock.
@@ -78,6 +101,16 @@ impl Credentials {
     /// Whether a request could be authorized now.
     pub fn is_available(&self) -> bool {
         self.current.load().is_some()
+    }
+
+    /// What operators are shown of the credential in use; `None` while there is none.
+    pub fn facts(&self) -> Option<CredentialFacts> {
+        let current = self.current.load();
+        current.as_ref().map(|credential| CredentialFacts {
+            slot: credential.slot,
+            age: credential.loaded.elapsed(),
+            source: credential.source,
+        })
     }
 
     /// Puts the credential on a request: the only writer of `Authorization`.

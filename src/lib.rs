@@ -19,8 +19,8 @@
 //! - [`body`], [`domain`]: request bodies held or streamed; nouns that rooms share
 //! - [`config`], [`secret`]: the operator's file; where a secret may come from
 //! - [`telemetry`]: the access log, the application log, the metrics
-//! - [`admin`]: liveness and readiness
 //! - [`systemd`]: sockets that are passed, and what the service manager is told
+//! - [`admin`]: health, metrics, status, the kill switch, and the client that asks for them
 //! - [`simulator`]: a MODEN to test against
 //!
 //! # Words
@@ -44,6 +44,7 @@
 //! | exchange | one request's life at the upstream |
 //! | outcome | what became of a request at MODEN: `not-sent`, `answered`, `unknown` |
 //! | drain | ending without losing what was accepted |
+//! | kill switch | pause and resume: whether requests are admitted at all |
 //! | access log | one line for every request |
 //! | simulator | the stand-in for MODEN inside this program |
 

@@ -1,15 +1,19 @@
 //! The command line: arguments, a subcommand, an exit code; the only place that prints.
 
 use std::fmt::Display;
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
+use http::StatusCode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use moden_gateway::admin::{AdminClient, BearerToken, ClientError, Switched, TokenError};
 use moden_gateway::app::{self, App, BindError, Demo, OriginError};
 use moden_gateway::config::{self, ConfigFaults, LoadOptions, Loaded, LogConfig};
 use moden_gateway::domain::Environment;
@@ -83,6 +87,25 @@ enum Command {
         #[arg(long, value_name = "PATH", requires = "tls")]
         ca_out: Option<PathBuf>,
     },
+    /// Wait until a gateway is ready: serving, with a credential, not draining.
+    WaitReady {
+        #[command(flatten)]
+        gateway: GatewayArguments,
+        /// How long to wait before giving up with exit code 69.
+        #[arg(
+            long,
+            value_name = "DURATION",
+            default_value = "30s",
+            value_parser = humantime::parse_duration
+        )]
+        timeout: Duration,
+    },
+    /// Have a running gateway forward nothing from now on; what runs already finishes.
+    ///
+    /// Requests are answered 503 `paused`, outcome not-sent. `resume` ends it, and so does a restart.
+    Pause(SwitchArguments),
+    /// Have a paused gateway forward again.
+    Resume(SwitchArguments),
     /// Print the JSON Schema of the configuration.
     Schema,
     /// Print shell completions.
@@ -110,6 +133,68 @@ impl ConfigArguments {
     }
 }
 
+/// Which running gateway is meant.
+#[derive(Debug, clap::Args)]
+struct GatewayArguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// The address of its admin listener; without it, the configuration's admin.address.
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+}
+
+impl GatewayArguments {
+    /// Reads the configuration only if that has to name the address.
+    fn client(self) -> Result<AdminClient, Failure> {
+        let address = match self.admin {
+            Some(address) => address,
+            None => config::load_admin(&self.config.options())?.address,
+        };
+        if address.port() == 0 {
+            let text = "the admin address has port 0, so that only the gateway's log knows the real \
+                        one: give it with --admin";
+            return Err(Failure::usage(text));
+        }
+        Ok(AdminClient::new(address))
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct SwitchArguments {
+    #[command(flatten)]
+    gateway: GatewayArguments,
+    /// A file with the token that admin.token_sha256 is of; - reads it from stdin.
+    ///
+    /// Never an argument itself, as other accounts can see arguments.
+    #[arg(long, value_name = "PATH")]
+    token_file: Option<PathBuf>,
+}
+
+impl SwitchArguments {
+    fn token(&self) -> Result<Option<BearerToken>, Failure> {
+        let Some(path) = self.token_file.as_deref() else {
+            return Ok(None);
+        };
+        let token = match path.as_os_str() == "-" {
+            true => BearerToken::read(io::stdin().lock()),
+            false => File::open(path)
+                .map_err(TokenError::Unreadable)
+                .and_then(BearerToken::read),
+        };
+        token.map(Some).map_err(|error| {
+            let code = match error {
+                TokenError::Unreadable(_) => UNAVAILABLE,
+                TokenError::Empty | TokenError::TooLong | TokenError::NotVisible => USAGE,
+            };
+            let error = anyhow::Error::new(error).context("failed to use --token-file");
+            Failure {
+                text: Some(format!("{error:#}")),
+                code,
+            }
+        })
+    }
+}
+
 /// Why the program ends early: a text for stderr and an exit code.
 struct Failure {
     /// Gone to the application log already where there is none.
@@ -132,6 +217,14 @@ impl Failure {
         }
     }
 
+    /// The arguments are well-formed and cannot be what was meant.
+    fn usage(text: &str) -> Self {
+        Self {
+            text: Some(text.to_owned()),
+            code: USAGE,
+        }
+    }
+
     fn unavailable(error: &anyhow::Error) -> Self {
         Self {
             text: Some(format!("{error:#}")),
@@ -143,6 +236,27 @@ impl Failure {
         Self {
             text: Some(format!("{error:#}")),
             code: INTERNAL,
+        }
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let (code, advice) = match &error {
+            ClientError::Refused {
+                status: StatusCode::UNAUTHORIZED,
+                ..
+            } => (USAGE, "; give the right token with --token-file"),
+            ClientError::Refused {
+                status: StatusCode::FORBIDDEN,
+                ..
+            } => (CONFIGURATION, ""),
+            _ => (UNAVAILABLE, ""),
+        };
+        let error = anyhow::Error::new(error);
+        Self {
+            text: Some(format!("{error:#}{advice}")),
+            code,
         }
     }
 }
@@ -190,6 +304,9 @@ fn main() -> ExitCode {
             };
             simulate(options, ca_out.as_deref())
         }
+        Command::WaitReady { gateway, timeout } => wait_ready(gateway, timeout),
+        Command::Pause(arguments) => pause(arguments),
+        Command::Resume(arguments) => resume(arguments),
         Command::Schema => {
             print_line(format_args!("{:#}", config::schema()));
             Ok(())
@@ -293,6 +410,51 @@ fn simulate(options: SimulatorOptions, ca_out: Option<&Path>) -> Result<(), Fail
         simulator.stop().await;
         Ok(())
     })
+}
+
+fn wait_ready(gateway: GatewayArguments, timeout: Duration) -> Result<(), Failure> {
+    let client = gateway.client()?;
+    on_control_thread(async {
+        client.wait_ready(timeout).await?;
+        print_line("ready");
+        Ok(())
+    })
+}
+
+fn pause(arguments: SwitchArguments) -> Result<(), Failure> {
+    let token = arguments.token()?;
+    let client = arguments.gateway.client()?;
+    on_control_thread(async {
+        let switched = client.pause(token.as_ref()).await?;
+        let already = if switched.changed { "" } else { " already" };
+        print_line(format_args!(
+            "paused{already}{}: requests are answered 503 paused and not sent, what runs \
+             finishes; resume or a restart ends this",
+            since(switched)
+        ));
+        Ok(())
+    })
+}
+
+fn resume(arguments: SwitchArguments) -> Result<(), Failure> {
+    let token = arguments.token()?;
+    let client = arguments.gateway.client()?;
+    on_control_thread(async {
+        let switched = client.resume(token.as_ref()).await?;
+        print_line(match switched.changed {
+            true => "resumed: requests are forwarded again",
+            false => "not paused: requests are forwarded, as before",
+        });
+        Ok(())
+    })
+}
+
+/// The beginning of a pause, as a part of a sentence.
+fn since(switched: Switched) -> String {
+    switched
+        .paused_since
+        .map(|since| format!(" since {}", humantime::format_rfc3339_seconds(since)))
+        .unwrap_or_default()
 }
 
 /// Runs the control thread's work on this thread.

@@ -7,6 +7,7 @@
 
 mod answer_body;
 mod code;
+mod control;
 mod error;
 pub mod headers;
 mod outlive;
@@ -32,6 +33,7 @@ use crate::telemetry::access_log::LineBuffer;
 use crate::upstream::{Answer, Upstream};
 
 pub use answer_body::ReplyBody;
+pub use control::Control;
 pub use snapshot::Snapshot;
 
 use error::ProxyError;
@@ -209,7 +211,8 @@ async fn admit(
     // 3: who is calling.
     let identity = ClientIdentity::anonymous();
     record.set_client(identity);
-    // 4: without a credential there is no point in receiving the body.
+    // 4: while paused, or without a credential, there is no point in receiving the body.
+    snapshot.control.admit()?;
     if !snapshot.credentials.is_available() {
         return Err(ProxyError::CredentialUnavailable);
     }
@@ -229,6 +232,8 @@ async fn admit(
         return Err(ProxyError::LengthRequired);
     }
     record.set_body_bytes(body.length().unwrap_or_default());
+    // A pause that came while the body did counts as well: nothing has been sent yet.
+    snapshot.control.admit()?;
     Ok(Admitted {
         head,
         body,

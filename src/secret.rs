@@ -1,9 +1,10 @@
 //! Where a secret may come from, and the type that keeps it from being seen.
 //!
-//! For: [`Secret`], whose bytes cannot be printed, and [`Source`], the place that the
-//! configuration names. Never does: decide when a secret is read again, or what it is used for.
-//! Called by: `config`, which only names places, `app`, which loads from them, and `credentials`,
-//! which builds the header. Start reading at [`Source::load`].
+//! For: [`Secret`], whose bytes cannot be printed, [`Source`], the place that the configuration
+//! names, and [`TokenDigest`], all that is known of a token that others present. Never does: decide
+//! when a secret is read again, or what it is used for. Called by: `config`, which only names
+//! places, `app`, which loads from them, `credentials`, which builds the header, and `admin`, which
+//! compares tokens. Start reading at [`Source::load`].
 //!
 //! ```text
 //! file | env | systemd | command  ->  verbatim bytes  ->  check_text  ->  Secret
@@ -24,9 +25,12 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 mod command;
+mod digest;
 mod env;
 mod file;
 mod systemd;
+
+pub use digest::TokenDigest;
 
 /// The longest secret that is accepted, in bytes: 64 KiB, far above any real one, so that a
 /// wrong path (a log file, a device) cannot fill the memory.
@@ -148,6 +152,18 @@ impl Source {
             ),
         };
         possible.then_some(()).ok_or(ImpossibleSource(expected))
+    }
+}
+
+impl Source {
+    /// What kind of place it is, as the configuration writes it.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::Env(_) => "env",
+            Self::Credential(_) => "credential",
+            Self::Command(_) => "command",
+        }
     }
 }
 

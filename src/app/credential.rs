@@ -71,6 +71,10 @@ pub(super) fn load(config: &Config) -> Result<LoadedCredential, Vec<CredentialFa
     };
     let credential = Credential::build(&app_id.secret, &secret.secret)
         .map_err(|error| vec![fault(error.part(), error.into())])?;
+    let credential = match &selected.secret {
+        Some(source) => credential.read_from(source),
+        None => credential,
+    };
     let warn = |part, warnings: Vec<String>| {
         let key = format!("environments.{}.{part}", config.environment);
         warnings

@@ -98,7 +98,7 @@ impl Demo {
             r#"moden-gateway demo: nothing here talks to MODEN, and no money moves.
 
   gateway     http://{gateway}/pay/   (what services call, without a credential)
-  admin       http://{admin}/readyz
+  admin       http://{admin}/   (a status page; also /readyz, /metrics)
   simulator   {simulator}   (stands in for MODEN, wants the credential)
 
 Check the balance (200, Gateway-Outcome: answered):

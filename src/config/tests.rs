@@ -305,7 +305,6 @@ fn knows_no_key_whose_feature_is_not_built() {
     let unbuilt = [
         ("listeners", "allow_browsers = true"),
         ("listeners", "http2 = false"),
-        ("admin", "hosts = []"),
         ("environments.sandbox", "max_age = \"90d\""),
         ("environments.sandbox", "armed = true"),
         ("upstream", "http2 = \"off\""),
@@ -623,4 +622,62 @@ fn prints_a_whole_configuration_without_anything_confidential() {
     let printed = format!("{config:?}");
     assert!(printed.contains("/usr/bin/vault"), "{printed}");
     assert!(!printed.contains(MARKER), "{printed}");
+}
+
+#[test]
+fn reads_who_may_ask_the_admin_listener() {
+    let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let hosts = "hosts = [\"Gateway.internal\", \"gw_1\"]";
+    let text = format!("[admin]\ntoken_sha256 = \"{digest}\"\n{hosts}");
+    let admin = load_with_credential(&text).expect("clean").config.admin;
+    assert_eq!(admin.hosts, ["gateway.internal", "gw_1"]);
+    assert!(
+        admin
+            .token_sha256
+            .is_some_and(|digest| digest.is_of(b"abc"))
+    );
+    assert!(!format!("{admin:?}").contains(digest));
+}
+
+#[test]
+fn refuses_what_no_operator_can_be_known_by() {
+    let message_of = |text: &str, key| message(load_with_credential(text), key);
+    let upper_case = "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD";
+    for text in ["", "secret", upper_case] {
+        let line = format!("[admin]\ntoken_sha256 = \"{text}\"");
+        let expected = "expected 64 lower-case hexadecimal digits";
+        assert!(message_of(&line, "admin.token_sha256").starts_with(expected));
+    }
+    for text in ["", "http://a", "a:80", "a b", "ä", "[::1]"] {
+        let line = format!("[admin]\nhosts = [\"good\", \"{text}\"]");
+        let expected = "expected a host name";
+        assert!(message_of(&line, "admin.hosts[1]").starts_with(expected));
+    }
+}
+
+#[test]
+fn reads_the_admin_section_alone_whatever_is_wrong_with_others() {
+    let admin_of = |text: &str| {
+        let folder = folder(&[("gateway.toml", text)]);
+        load_admin(&LoadOptions {
+            paths: vec![folder.path().join("gateway.toml")],
+            ..LoadOptions::default()
+        })
+    };
+    let broken = "[servr]\n[server]\nthreads = \"x\"\n";
+    let text = format!("{broken}[admin]\naddress = \"127.0.0.1:4242\"");
+    let admin = admin_of(&text).expect("its own section is clean");
+    assert_eq!(admin.address.port(), 4242);
+    assert_eq!(admin_of(broken).expect("defaults").address.port(), 9090);
+
+    let faults = admin_of(&format!("{broken}[admin]\naddress = \"x\"\nhost = 1"));
+    let faults = faults.expect_err("two faults of its own").0;
+    let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(keys, ["admin.address", "admin.host"]);
+    admin_of("[admin").expect_err("no valid TOML");
+    let nowhere = LoadOptions {
+        paths: vec!["/nonexistent".into()],
+        ..LoadOptions::default()
+    };
+    load_admin(&nowhere).expect_err("nothing can be read");
 }

@@ -36,6 +36,7 @@ codes! {
     UriTooLong => "uri-too-long",
     ExpectationFailed => "expectation-failed",
     LimitExceeded => "limit-exceeded",
+    Paused => "paused",
     Draining => "draining",
     Overloaded => "overloaded",
     CredentialUnavailable => "credential-unavailable",

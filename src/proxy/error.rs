@@ -2,6 +2,7 @@
 
 use http::HeaderValue;
 
+use super::control::Paused;
 use super::path::{PathError, TargetError};
 use crate::body::BodyError;
 use crate::credentials::CredentialUnavailable;
@@ -49,6 +50,9 @@ pub(super) enum ProxyError {
     /// A long body without a length, on a method that is not sent with one.
     #[error("the request body needs a Content-Length")]
     LengthRequired,
+    /// An operator has paused the gateway.
+    #[error(transparent)]
+    Paused(#[from] Paused),
     /// There is no credential to send.
     #[error("no usable credential is loaded")]
     CredentialUnavailable,
@@ -77,6 +81,7 @@ impl ProxyError {
             | Self::LimitExceeded(_)
             | Self::Body(_)
             | Self::LengthRequired
+            | Self::Paused(_)
             | Self::CredentialUnavailable => Outcome::NotSent,
         }
     }

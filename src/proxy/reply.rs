@@ -194,7 +194,7 @@ struct Problem<'reply> {
 fn log(error: &ProxyError, face: &Face, record: &Record) {
     let request_id = record.request_id().to_str().unwrap_or_default();
     match face.fault {
-        Fault::Client => {}
+        Fault::Client | Fault::Nobody => {}
         Fault::Gateway => {
             tracing::error!(
                 code = face.code.as_str(),

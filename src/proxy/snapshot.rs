@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::code::Code;
+use super::control::Control;
 use super::headers::RequestCleaner;
 use crate::config::Config;
 use crate::credentials::Credentials;
@@ -33,6 +34,8 @@ pub struct Snapshot {
     pub(super) credentials: Arc<Credentials>,
     pub(super) limits: Arc<Limits>,
     pub(super) metrics: ProxyMetrics,
+    /// Outlives the generation, as the credentials do.
+    pub(super) control: Arc<Control>,
 }
 
 impl Snapshot {
@@ -42,6 +45,7 @@ impl Snapshot {
         origin: &Origin,
         credentials: Arc<Credentials>,
         limits: Arc<Limits>,
+        control: Arc<Control>,
         metrics: &Metrics,
     ) -> Self {
         let route_names = config.routes.iter().map(|route| route.name.as_str());
@@ -57,12 +61,23 @@ impl Snapshot {
             hold_body_bytes: config.upstream.hold_body,
             credentials,
             limits,
+            control,
             metrics: metrics.proxy(route_names, codes),
         }
     }
 
-    /// Which generation this is.
+    /// Counts configurations since the start, from 1.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// The limits at work.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Which of MODEN's environments is served.
+    pub fn environment(&self) -> Environment {
+        self.environment
     }
 }

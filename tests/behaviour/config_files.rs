@@ -160,6 +160,9 @@ fn says_how_it_is_used() {
       check        Check the configuration and the credential; report all faults at once
       demo         Run a simulator of MODEN and a gateway in front of it; nothing to configure
       simulate     Run the simulator of MODEN alone
+      wait-ready   Wait until a gateway is ready: serving, with a credential, not draining
+      pause        Have a running gateway forward nothing from now on; what runs already finishes
+      resume       Have a paused gateway forward again
       schema       Print the JSON Schema of the configuration
       completions  Print shell completions
       help         Print this message or the help of the given subcommand(s)

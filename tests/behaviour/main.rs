@@ -4,6 +4,7 @@
 //! or of scripted ones, and is only looked at from outside. Start reading at [`support`].
 
 mod access_log;
+mod admin;
 mod config_files;
 mod drains;
 mod environment_firewall;

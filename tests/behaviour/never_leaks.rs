@@ -12,7 +12,7 @@ use moden_gateway::simulator::{Fault, SimulatorOptions, Times};
 
 use crate::support::{
     ClosedPort, GatewayBuilder, ScriptedUpstream, TestGateway, TestSimulator, captured_log,
-    eventually, payment, post, write_private,
+    eventually, payment, post, sha256, write_private,
 };
 
 /// The marker: no other text of this program holds it, and every encoding changes it.
@@ -21,11 +21,15 @@ const SECRET: &str = "mArKeR+of/the=secret?&%~7f3a91";
 /// No secret by itself, but nobody's business either.
 const APP_ID: &str = "mArKeR+of/the=app?&%~52c8d0";
 
+/// The operators' token, in characters that a token may have.
+const TOKEN: &str = "mArKeR-of-the-token~b4e19d";
+
 /// Every form in which the marker could show; the base64 of a part of a longer text depends on
 /// where in it the part stands.
 fn forms() -> Vec<String> {
     let mut forms = vec![STANDARD.encode(format!("{APP_ID}:{SECRET}"))];
-    for text in [SECRET, APP_ID] {
+    forms.push(sha256(TOKEN));
+    for text in [SECRET, APP_ID, TOKEN] {
         forms.push(text.to_owned());
         forms.push(url_encoded(text));
         forms.push(format!("{text:?}").trim_matches('"').to_owned());
@@ -108,8 +112,9 @@ fn search(what: &str, gateway: TestGateway, requests: &[Vec<u8>]) {
     let metrics = gateway.admin("/metrics").body;
     assert!(metrics.starts_with(b"# HELP "), "there are no metrics");
     for path in ["/livez", "/readyz", "/metrics", "/status", "/", "/debug"] {
-        let answer = format!("{:?}", gateway.admin(path));
-        assert_clean(&format!("{path} of {what}"), &answer);
+        let answer = gateway.admin(path);
+        let body = String::from_utf8_lossy(&answer.body);
+        assert_clean(&format!("{path} of {what}"), &format!("{answer:?} {body}"));
     }
     gateway.await_log_lines(requests.len());
     assert_clean(&format!("the access log of {what}"), &gateway.log_text());
@@ -255,6 +260,40 @@ fn an_unusable_secret_is_reported_without_being_shown() {
         search(what, gateway, &[payment("order-1")]);
     }
     assert_eq!(simulator.control().request_count(), 0);
+}
+
+#[test]
+fn neither_secret_nor_token_shows_up_in_what_operators_see() {
+    let nobody = ClosedPort::bind();
+    let gateway = marked()
+        .base_url(nobody.base_url())
+        .admin_off_loopback()
+        .admin(&format!("token_sha256 = \"{}\"", sha256(TOKEN)))
+        .start();
+    assert_clean("Debug", gateway.debug());
+    for (scheme, status) in [("Bearer", 200), ("Basic", 401), ("Bearer x", 401)] {
+        for (method, path) in [
+            ("GET", "/status"),
+            ("GET", "/"),
+            ("POST", "/control/pause"),
+            ("POST", "/control/resume"),
+        ] {
+            let answer = gateway.admin_exchange(format!(
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\n\
+                 Authorization: {scheme} {TOKEN}\r\n\r\n"
+            ));
+            assert_eq!(answer.status(), status, "{method} {path}");
+            assert_clean(
+                path,
+                &format!("{answer:?} {}", String::from_utf8_lossy(&answer.body)),
+            );
+        }
+    }
+    let absent = gateway.admin_exchange(format!(
+        "GET /{TOKEN} HTTP/1.1\r\nHost: {TOKEN}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    ));
+    assert_clean("an admin refusal", &String::from_utf8_lossy(&absent.body));
+    assert_clean("the application log", &captured_log());
 }
 
 /// An APP ID that Basic cannot carry.

@@ -14,6 +14,10 @@ use crate::upstream::Failure;
 /// How long a client is asked to wait when the gateway itself is short of room, in seconds.
 const OVERLOADED_RETRY_AFTER: &str = "1";
 
+/// How long a client is asked to wait while the gateway is paused, in seconds: people take their
+/// time, and a client that asks every second only fills the log.
+const PAUSED_RETRY_AFTER: &str = "30";
+
 /// The whole value of `Proxy-Status` for an error type of RFC 9209 section 2.3.
 macro_rules! proxy_status {
     ($error:literal) => {
@@ -43,6 +47,8 @@ pub(super) enum Fault {
     Gateway,
     /// MODEN, or the way to it.
     Upstream,
+    /// Nobody: an operator wants it so, and the log told it when it began.
+    Nobody,
 }
 
 impl Face {
@@ -168,6 +174,15 @@ pub(super) fn face(error: &ProxyError) -> Face {
             "Length required",
             "a body this long needs a Content-Length with GET and HEAD",
         ),
+        ProxyError::Paused(_) => Face {
+            code: Code::Paused,
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            title: "Paused",
+            detail: "an operator has paused this gateway; nothing is forwarded until it is resumed",
+            proxy_status: proxy_status!("http_request_denied"),
+            retry_after: Some(PAUSED_RETRY_AFTER),
+            fault: Fault::Nobody,
+        },
         ProxyError::CredentialUnavailable => Face {
             code: Code::CredentialUnavailable,
             status: StatusCode::SERVICE_UNAVAILABLE,

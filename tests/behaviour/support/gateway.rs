@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -43,6 +43,8 @@ pub(crate) struct GatewayBuilder {
     threads: usize,
     server: String,
     listener: String,
+    admin_address: &'static str,
+    admin: String,
     upstream: String,
     tables: String,
     files: Vec<(&'static str, String)>,
@@ -59,6 +61,8 @@ impl TestGateway {
             threads: 2,
             server: String::new(),
             listener: String::new(),
+            admin_address: "127.0.0.1:0",
+            admin: String::new(),
             upstream: String::new(),
             tables: String::new(),
             files: Vec::new(),
@@ -95,9 +99,18 @@ impl TestGateway {
         client::exchange(self.address, request)
     }
 
+    /// Where operators are served, as this machine reaches it.
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
     /// Asks the admin listener.
     pub(crate) fn admin(&self, path: &str) -> Message {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        self.admin_exchange(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+    }
+
+    /// Sends one request to the admin listener and reads its answer.
+    pub(crate) fn admin_exchange(&self, request: impl AsRef<[u8]>) -> Message {
         client::exchange(self.admin_address, request)
     }
 
@@ -216,6 +229,18 @@ impl GatewayBuilder {
         self
     }
 
+    /// Serves operators on an address that other machines reach, too.
+    pub(crate) fn admin_off_loopback(mut self) -> Self {
+        self.admin_address = "0.0.0.0:0";
+        self
+    }
+
+    /// Adds lines to `[admin]`.
+    pub(crate) fn admin(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.admin, "{lines}");
+        self
+    }
+
     /// Adds lines to `[upstream]`.
     pub(crate) fn upstream(mut self, lines: &str) -> Self {
         let _ = writeln!(self.upstream, "{lines}");
@@ -281,7 +306,12 @@ impl GatewayBuilder {
         };
         let gateway = TestGateway {
             address: *address,
-            admin_address: admin_address.expect("it is bound"),
+            // Bound to all addresses or to this one, it is reached here.
+            admin_address: (
+                Ipv4Addr::LOCALHOST,
+                admin_address.expect("it is bound").port(),
+            )
+                .into(),
             debug,
             folder,
             shutdown: Some(shutdown),
@@ -316,7 +346,8 @@ impl GatewayBuilder {
              address = \"127.0.0.1:0\"\n\
              {listener}\
              [admin]\n\
-             address = \"127.0.0.1:0\"\n\
+             address = \"{admin_address}\"\n\
+             {admin}\
              [environments.{environment}]\n\
              base_url = \"{base_url}\"\n\
              app_id = {{ file = {app_id:?} }}\n\
@@ -330,6 +361,8 @@ impl GatewayBuilder {
             threads = self.threads,
             server = self.server,
             listener = self.listener,
+            admin_address = self.admin_address,
+            admin = self.admin,
             base_url = self.base_url,
             app_id = path("app-id"),
             secret = path("secret"),

@@ -1,0 +1,125 @@
+//! What is the gateway doing? One value that `/status` shows to programs and `/` to people.
+
+use std::time::SystemTime;
+
+use humantime::format_rfc3339_seconds;
+use serde::Serialize;
+
+use super::Parts;
+use crate::credentials::CredentialFacts;
+use crate::domain::Environment;
+use crate::limits::PolicyStatus;
+use crate::telemetry::metrics::UpstreamMetrics;
+
+/// The version of this program, and the commit that it was built from.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const COMMIT: &str = env!("MODEN_GATEWAY_COMMIT");
+
+/// The gateway at one moment; `null` stands for what is not there.
+///
+/// A new part is a field here and one line in [`Status::of`]; the page shows it by itself.
+#[derive(Debug, Serialize)]
+pub(super) struct Status {
+    environment: Environment,
+    /// Counts configurations since the start, from 1.
+    generation: u64,
+    uptime_seconds: u64,
+    version: &'static str,
+    commit: &'static str,
+    ready: bool,
+    /// Why requests should go elsewhere.
+    not_ready_because: Option<&'static str>,
+    draining: bool,
+    #[serde(flatten)]
+    pause: PauseStatus,
+    /// Where clients are served, as bound.
+    listeners: Vec<String>,
+    credential: Option<CredentialStatus>,
+    /// In the order of the configuration.
+    limits: Vec<PolicyStatus>,
+    upstream: UpstreamStatus,
+}
+
+/// Whether an operator has stopped the forwarding.
+#[derive(Debug, Serialize)]
+pub(super) struct PauseStatus {
+    paused: bool,
+    /// UTC, RFC 3339.
+    paused_since: Option<String>,
+}
+
+/// The credential in use; nothing of its value.
+#[derive(Debug, Serialize)]
+struct CredentialStatus {
+    slot: &'static str,
+    age_seconds: u64,
+    /// The kind of place that the secret came from.
+    source: Option<&'static str>,
+}
+
+/// The way to MODEN.
+#[derive(Debug, Serialize)]
+struct UpstreamStatus {
+    connections: ConnectionsStatus,
+}
+
+/// Open connections to MODEN.
+#[derive(Debug, Serialize)]
+struct ConnectionsStatus {
+    busy: i64,
+    idle: i64,
+}
+
+impl Status {
+    /// Looks at all parts.
+    pub(super) fn of(parts: &Parts) -> Self {
+        let snapshot = parts.snapshot.load();
+        let not_ready_because = parts.health.unready();
+        Self {
+            environment: snapshot.environment(),
+            generation: snapshot.generation(),
+            uptime_seconds: parts.health.uptime().as_secs(),
+            version: VERSION,
+            commit: COMMIT,
+            ready: not_ready_because.is_none(),
+            not_ready_because,
+            draining: parts.health.is_draining(),
+            pause: PauseStatus::new(parts.control.paused_since()),
+            listeners: parts.listeners.clone(),
+            credential: parts.credentials.facts().map(CredentialStatus::new),
+            limits: snapshot.limits().status(),
+            upstream: UpstreamStatus::of(&parts.metrics.upstream()),
+        }
+    }
+}
+
+impl PauseStatus {
+    /// Takes the beginning of the pause, if there is one.
+    pub(super) fn new(since: Option<SystemTime>) -> Self {
+        Self {
+            paused: since.is_some(),
+            paused_since: since.map(|since| format_rfc3339_seconds(since).to_string()),
+        }
+    }
+}
+
+impl UpstreamStatus {
+    fn of(metrics: &UpstreamMetrics) -> Self {
+        Self {
+            connections: ConnectionsStatus {
+                busy: metrics.busy.get(),
+                idle: metrics.idle.get(),
+            },
+        }
+    }
+}
+
+impl CredentialStatus {
+    fn new(facts: CredentialFacts) -> Self {
+        Self {
+            slot: facts.slot.as_str(),
+            age_seconds: facts.age.as_secs(),
+            source: facts.source,
+        }
+    }
+}
