@@ -13,6 +13,7 @@
 mod core;
 mod credential;
 mod demo;
+mod inspect;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{Admin, Health};
-use crate::config::{self, Config, ConfigFaults, ListenAddress, LoadOptions, Loaded};
+use crate::config::{Config, ListenAddress};
 use crate::credentials::Credentials;
 use crate::proxy::Snapshot;
 use crate::server::{Accepted, Listener};
@@ -34,6 +35,7 @@ use crate::upstream::Origin;
 
 pub use crate::upstream::OriginError;
 pub use demo::Demo;
+pub use inspect::{Inspection, check, inspect};
 
 use self::core::Core;
 
@@ -215,34 +217,6 @@ impl App {
         self.access_log.close();
         DrainReport { unfinished }
     }
-}
-
-/// Reads the configuration and everything that it names: the credential, loaded from its sources,
-/// and certificate files. Nothing is bound or connected to. Blocks, up to ten seconds for each
-/// command that is a source.
-///
-/// # Errors
-/// All faults of the configuration and of what it names, at once.
-pub fn check(options: &LoadOptions) -> Result<Loaded, ConfigFaults> {
-    let mut examined = config::examine(options);
-    let Some(draft) = examined.draft() else {
-        return examined.finish();
-    };
-    let credential = credential::load(draft);
-    let origin = Origin::build(&draft.selected().base_url, &draft.upstream);
-    match credential {
-        Ok(loaded) => loaded
-            .warnings
-            .into_iter()
-            .for_each(|warning| examined.warn(warning)),
-        Err(faults) => faults
-            .iter()
-            .for_each(|fault| examined.fault(&fault.key, chain(&fault.cause))),
-    }
-    if let Err(error) = origin {
-        examined.fault(error.key(), chain(&error));
-    }
-    examined.finish()
 }
 
 /// An error and its causes in one line.
