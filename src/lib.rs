@@ -20,6 +20,7 @@
 //! - [`telemetry`]: the access log and the application log
 //! - [`admin`]: liveness and readiness
 //! - [`simulator`]: a MODEN to test against
+//! - [`explain`], [`doctor`]: what would happen to a request; whether all that it needs is there
 //!
 //! # Words
 //!
@@ -49,7 +50,9 @@ pub mod body;
 pub mod client_auth;
 pub mod config;
 pub mod credentials;
+pub mod doctor;
 pub mod domain;
+pub mod explain;
 pub mod proxy;
 pub mod routing;
 pub mod secret;

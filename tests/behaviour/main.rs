@@ -5,8 +5,10 @@
 
 mod access_log;
 mod config_files;
+mod doctor;
 mod drains;
 mod environment_firewall;
+mod explain;
 mod header_hygiene;
 mod injects_credential;
 mod never_doubles_a_payment;
