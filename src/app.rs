@@ -13,6 +13,7 @@
 mod core;
 mod credential;
 mod demo;
+mod inspect;
 mod watchdog;
 
 use std::net::SocketAddr;
@@ -26,9 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin, Health};
-use crate::config::{
-    self, Config, ConfigFaults, ListenAddress, ListenerConfig, LoadOptions, Loaded, ServerConfig,
-};
+use crate::config::{Config, ListenAddress, ServerConfig};
 use crate::credentials::Credentials;
 use crate::limits::Limits;
 use crate::proxy::{Control, Snapshot};
@@ -41,6 +40,7 @@ use crate::upstream::Origin;
 pub use crate::server::BindError;
 pub use crate::upstream::OriginError;
 pub use demo::Demo;
+pub use inspect::{Inspection, check, inspect};
 
 use self::core::Core;
 use self::credential::Loading;
@@ -359,56 +359,6 @@ async fn start(
         loading.keep_trying().await;
         systemd::status(&format!("serving {environment}"));
     }
-}
-
-/// Reads the configuration and everything that it names: the credential, loaded from its sources,
-/// and certificate files. Nothing is bound or connected to. Blocks, up to ten seconds for each
-/// command that is a source.
-///
-/// # Errors
-/// All faults of the configuration and of what it names, at once.
-pub fn check(options: &LoadOptions) -> Result<Loaded, ConfigFaults> {
-    let mut examined = config::examine(options);
-    let Some(draft) = examined.draft() else {
-        return examined.finish();
-    };
-    let credential = credential::load(draft);
-    let origin = Origin::build(&draft.selected().base_url, &draft.upstream);
-    let warnings = passed_socket_warnings(&draft.listeners);
-    match credential {
-        Ok(loaded) => loaded
-            .warnings
-            .into_iter()
-            .for_each(|warning| examined.warn(warning)),
-        Err(faults) => faults
-            .iter()
-            .for_each(|fault| examined.fault(&fault.key, chain(&fault.cause))),
-    }
-    if let Err(error) = origin {
-        examined.fault(error.key(), chain(&error));
-    }
-    for warning in warnings {
-        examined.warn(warning);
-    }
-    examined.finish()
-}
-
-/// What only a start can know of sockets that systemd passes.
-fn passed_socket_warnings(listeners: &[ListenerConfig]) -> Vec<String> {
-    let is_unknown = |listener: &ListenerConfig| {
-        matches!(listener.address, ListenAddress::Systemd(_)) && !listener.allow_anonymous
-    };
-    let listeners = listeners.iter().enumerate();
-    listeners
-        .filter(|(_, listener)| is_unknown(listener))
-        .map(|(index, listener)| {
-            format!(
-                "listeners[{index}].address {} is looked at when systemd passes it: the start is \
-                 refused if other machines can reach it, unless allow_anonymous = true",
-                listener.address
-            )
-        })
-        .collect()
 }
 
 /// An error and its causes in one line.

@@ -232,6 +232,11 @@ impl Examined {
         self.report.warn(warning);
     }
 
+    /// What was found so far that is allowed but worth a second look.
+    pub fn warnings(&self) -> &[String] {
+        self.report.warnings()
+    }
+
     /// Judges.
     ///
     /// # Errors

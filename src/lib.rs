@@ -22,6 +22,7 @@
 //! - [`systemd`]: sockets that are passed, and what the service manager is told
 //! - [`admin`]: health, metrics, status, the kill switch, and the client that asks for them
 //! - [`simulator`]: a MODEN to test against
+//! - [`explain`], [`doctor`]: what would happen to a request; whether all that it needs is there
 //!
 //! # Words
 //!
@@ -54,7 +55,9 @@ pub mod body;
 pub mod client_auth;
 pub mod config;
 pub mod credentials;
+pub mod doctor;
 pub mod domain;
+pub mod explain;
 pub mod limits;
 pub mod proxy;
 pub mod routing;

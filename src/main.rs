@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
-use http::StatusCode;
+use http::{Method, StatusCode};
+use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use moden_gateway::admin::{AdminClient, BearerToken, ClientError, Switched, TokenError};
@@ -20,6 +21,7 @@ use moden_gateway::domain::Environment;
 use moden_gateway::simulator::{Simulator, SimulatorOptions};
 use moden_gateway::systemd::PassedSockets;
 use moden_gateway::telemetry::log;
+use moden_gateway::{doctor, explain};
 
 /// Exit codes beside 0, after sysexits.h.
 const USAGE: u8 = 64;
@@ -55,6 +57,29 @@ enum Command {
     Run(ConfigArguments),
     /// Check the configuration and the credential; report all faults at once.
     Check(ConfigArguments),
+    /// Look at everything that a payment needs, up to MODEN's answer to a check of the balance.
+    Doctor {
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// In production, ask MODEN for the balance, too; that changes nothing there.
+        #[arg(long)]
+        production: bool,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what would happen to a request, without sending it.
+    Explain {
+        #[command(flatten)]
+        config: ConfigArguments,
+        /// The request's method, such as POST; letter case counts.
+        method: Method,
+        /// Its target, such as /pay/gateway or http://gateway/pay/gateway?a=b.
+        path: String,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Run a simulator of MODEN and a gateway in front of it; nothing to configure.
     Demo {
         /// Where the demo's gateway listens.
@@ -283,6 +308,17 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Command::Run(arguments) => run(arguments),
         Command::Check(arguments) => check(arguments),
+        Command::Doctor {
+            config,
+            production,
+            json,
+        } => doctor(config, production, json),
+        Command::Explain {
+            config,
+            method,
+            path,
+            json,
+        } => explain(config, &method, &path, json),
         Command::Demo {
             address,
             admin_address,
@@ -371,6 +407,39 @@ fn check(arguments: ConfigArguments) -> Result<(), Failure> {
         config.environment
     ));
     Ok(())
+}
+
+fn doctor(arguments: ConfigArguments, production: bool, json: bool) -> Result<(), Failure> {
+    on_control_thread(async {
+        let report = doctor::examine(&arguments.options(), production).await;
+        print_report(&report, json);
+        let code = match report.status() {
+            _ if report.is_configuration_faulty() => CONFIGURATION,
+            doctor::Status::Fail => UNAVAILABLE,
+            _ => return Ok(()),
+        };
+        Err(Failure { text: None, code })
+    })
+}
+
+fn explain(
+    arguments: ConfigArguments,
+    method: &Method,
+    target: &str,
+    json: bool,
+) -> Result<(), Failure> {
+    let Loaded { config, .. } = config::load(&arguments.options())?;
+    print_report(&explain::explain(&config, method, target), json);
+    Ok(())
+}
+
+fn print_report(report: &(impl Display + Serialize), json: bool) {
+    if json {
+        let report = serde_json::to_value(report).expect("a report is plain data");
+        print_line(format_args!("{report:#}"));
+    } else {
+        print_line(report);
+    }
 }
 
 fn demo(address: SocketAddr, admin_address: SocketAddr) -> Result<(), Failure> {

@@ -12,6 +12,7 @@ mod error;
 pub mod headers;
 mod outlive;
 pub mod path;
+mod preview;
 mod record;
 mod reply;
 mod snapshot;
@@ -28,12 +29,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::body::{self, BodyLimits, RequestBody};
 use crate::client_auth::ClientIdentity;
+use crate::routing::Routes;
 use crate::server::{ConnectionInfo, Service};
 use crate::telemetry::access_log::LineBuffer;
 use crate::upstream::{Answer, Upstream};
 
 pub use answer_body::ReplyBody;
 pub use control::Control;
+pub use preview::{Refusal, Way, preview};
 pub use snapshot::Snapshot;
 
 use error::ProxyError;
@@ -197,7 +200,7 @@ async fn admit(
     record: &mut Record,
 ) -> Result<Admitted, ProxyError> {
     let (head, body) = request.into_parts();
-    check_head(&head, snapshot)?;
+    check_head(&head, &snapshot.routes)?;
 
     // 1: one canonical path, or none.
     let path = path::resolve(
@@ -243,13 +246,13 @@ async fn admit(
 }
 
 /// What can be refused by the head alone, before anything is looked up.
-fn check_head(head: &request::Parts, snapshot: &Snapshot) -> Result<(), ProxyError> {
+fn check_head(head: &request::Parts, routes: &Routes) -> Result<(), ProxyError> {
     if !headers::names_one_host(&head.headers, head.version) {
         return Err(ProxyError::HostInvalid);
     }
     if head.method == Method::CONNECT {
         return Err(ProxyError::MethodNotAllowed {
-            allow: snapshot.routes.all_methods().clone(),
+            allow: routes.all_methods().clone(),
         });
     }
     // RFC 9110 10.1.1: an expectation of an HTTP/1.0 client is ignored.

@@ -120,6 +120,18 @@ impl Source {
         })
     }
 
+    /// The mode of a folder in which other accounts could put a file of theirs in the secret's
+    /// place; `None` where there is no such folder, or the source is no file of the operator's.
+    ///
+    /// # Errors
+    /// When the file or its folder cannot be looked at.
+    pub fn open_folder_mode(&self) -> io::Result<Option<u32>> {
+        match self {
+            Self::File(path) => file::open_folder_mode(path),
+            Self::Env(_) | Self::Credential(_) | Self::Command(_) => Ok(None),
+        }
+    }
+
     /// Judges the place's name alone, without looking there.
     ///
     /// It is strict, because the likeliest slip is to write the secret where its place should

@@ -3,7 +3,8 @@
 //! For: sending an [`AuthorizedRequest`] to the one origin of the environment and saying what
 //! became of it. Never does: choose where to send (the origin is fixed when the configuration is
 //! loaded), send anything twice once a byte of it left, or accept a request without a credential.
-//! Called by: `proxy`. Start reading at [`Upstream::send`].
+//! Called by: `proxy`, and `doctor`, which also walks the way with a [`Probe`]. Start reading at
+//! [`Upstream::send`].
 //!
 //! One [`Upstream`] lives on each core with a pool of its own, so nothing here is shared between
 //! threads but the immutable [`Origin`].
@@ -21,6 +22,7 @@ mod error;
 mod exchange;
 mod origin;
 mod pool;
+mod probe;
 
 use std::sync::Arc;
 
@@ -34,6 +36,7 @@ use crate::telemetry::metrics::UpstreamMetrics;
 pub use answer::{Answer, AnswerBody, AnswerStream};
 pub use error::{Failure, UpstreamError};
 pub use origin::{Origin, OriginError};
+pub use probe::{Handshake, Probe};
 
 use connect::Connector;
 use exchange::{Connection, Interrupted};

@@ -84,6 +84,11 @@ impl Report {
         self.warnings.push(warning.into());
     }
 
+    /// The warnings so far.
+    pub(super) fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Takes note of where every key came from.
     pub(super) fn know_origins(&mut self, origins: BTreeMap<String, String>, usual_origin: String) {
         self.origins = origins;

@@ -154,6 +154,13 @@ impl RequestCleaner {
     }
 }
 
+/// The fields that end here in every request, whatever is configured.
+pub fn always_removed() -> impl Iterator<Item = &'static HeaderName> {
+    std::iter::once(&header::CONNECTION)
+        .chain(&HOP_BY_HOP)
+        .chain(&NOT_FORWARDED)
+}
+
 /// Removes from MODEN's answer what concerns its connection, and what would speak in our name.
 ///
 /// `Content-Length` stays: the body is passed on as it is. So does `Proxy-Status`: each hop appends

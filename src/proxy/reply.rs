@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::answer_body::ReplyBody;
 use super::error::ProxyError;
 use super::headers::X_REQUEST_ID;
+use super::preview::Refusal;
 use super::record::Record;
 use crate::domain::Outcome;
 use crate::limits::Denied;
@@ -90,6 +91,21 @@ pub(super) fn refuse(error: &ProxyError, mut record: Record) -> Response<ReplyBo
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// What the reply to an error would say, for those who only ask.
+pub(super) fn foretell(error: &ProxyError) -> Refusal {
+    let face = face(error);
+    let allow = match error {
+        ProxyError::MethodNotAllowed { allow } => allow.to_str().ok().map(str::to_owned),
+        _ => None,
+    };
+    Refusal {
+        status: face.status.as_u16(),
+        code: face.code.as_str(),
+        detail: face.detail,
+        allow,
+    }
 }
 
 /// Answers for a request whose handling panicked; whether bytes of it left is not known any more.

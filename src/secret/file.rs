@@ -1,7 +1,7 @@
 //! A secret from a file: Docker and Kubernetes mounts, or a file of the operator's.
 
 use std::fs::{self, File, Metadata};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -64,13 +64,38 @@ fn read(file: File) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     Ok(bytes)
 }
 
-/// Whether accounts that do not share a group with this process can read the file.
+/// The mode of a folder in which others could put another file in this one's place, if there is one.
+///
+/// Looks at the folder of the path as given and, where that is a symlink, at the folder of the file
+/// itself. A sticky folder does not count: in it only the owner of a file can replace it, and
+/// Kubernetes mounts secrets in such folders.
+///
+/// # Errors
+/// When the file or a folder cannot be looked at.
+pub(super) fn open_folder_mode(path: &Path) -> io::Result<Option<u32>> {
+    let file = path.canonicalize()?;
+    for folder in [path.parent(), file.parent()].into_iter().flatten() {
+        let metadata = fs::metadata(folder)?;
+        let is_sticky = metadata.mode() & 0o1000 != 0;
+        if !is_sticky && is_allowed_to_others(&metadata, 0o2) {
+            return Ok(Some(metadata.mode() & 0o7777));
+        }
+    }
+    Ok(None)
+}
+
+fn is_readable_by_others(metadata: &Metadata) -> bool {
+    is_allowed_to_others(metadata, 0o4)
+}
+
+/// Whether accounts that do not share a group with this process have this permission, a bit of the
+/// mode's last digit.
 ///
 /// A group that the process belongs to is fine: that is how Kubernetes' `fsGroup` shares a mount.
-fn is_readable_by_others(metadata: &Metadata) -> bool {
-    let readable_by_all = metadata.mode() & 0o004 != 0;
-    let readable_by_group = metadata.mode() & 0o040 != 0;
-    readable_by_all || (readable_by_group && !is_own_group(metadata.gid()))
+fn is_allowed_to_others(metadata: &Metadata, permission: u32) -> bool {
+    let allowed_to_all = metadata.mode() & permission != 0;
+    let allowed_to_group = metadata.mode() & (permission << 3) != 0;
+    allowed_to_all || (allowed_to_group && !is_own_group(metadata.gid()))
 }
 
 fn is_own_group(group: u32) -> bool {

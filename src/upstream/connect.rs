@@ -9,7 +9,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use http::Uri;
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -51,20 +51,15 @@ impl Connector {
     async fn open(&self, deadline: Instant) -> Result<Connection, Failure> {
         let metrics = &self.metrics;
         let began = Instant::now();
-        let (host, port) = match &self.origin.egress {
-            Some(egress) => (&egress.host, egress.port),
-            None => (&self.origin.host, self.origin.port),
-        };
-        let addresses = self.resolve(host, deadline).await?;
-        let tcp = self.connect_any(&addresses, port, deadline).await?;
+        let addresses = self.resolve(deadline).await?;
+        let tcp = self.connect_any(&addresses, deadline).await?;
         // The pool looks through this second handle whether the peer has closed or said something.
         let probe = rustix::io::dup(&tcp).map_err(|errno| Failure::Unreachable(errno.into()))?;
 
-        let deadline = deadline.min(Instant::now() + self.origin.limits.tls_timeout);
-        timeout_at(deadline, async {
+        timeout_at(self.tls_deadline(deadline), async {
             let io = self.tunnel(TokioIo::new(tcp)).await?;
             metrics.connect.observe(began.elapsed().as_secs_f64());
-            let Some(tls) = &self.origin.tls else {
+            let Some(tls) = self.tls() else {
                 return Connection::start(io, Some(probe), metrics).await;
             };
             let began = Instant::now();
@@ -97,7 +92,27 @@ impl Connector {
         counter.inc();
     }
 
-    async fn resolve(&self, host: &str, deadline: Instant) -> Result<Vec<IpAddr>, Failure> {
+    /// Whose name is looked up, and which port connected to: the egress proxy's if there is one.
+    pub(super) fn next_hop(&self) -> (&str, u16) {
+        match &self.origin.egress {
+            Some(egress) => (&egress.host, egress.port),
+            None => (&self.origin.host, self.origin.port),
+        }
+    }
+
+    /// How TLS is spoken to the origin; `None` for one on loopback that speaks none.
+    pub(super) fn tls(&self) -> Option<&Arc<ClientConfig>> {
+        self.origin.tls.as_ref()
+    }
+
+    /// When a handshake that begins now, with its tunnel, must have ended.
+    pub(super) fn tls_deadline(&self, deadline: Instant) -> Instant {
+        deadline.min(Instant::now() + self.origin.limits.tls_timeout)
+    }
+
+    /// Looks up the next hop's name.
+    pub(super) async fn resolve(&self, deadline: Instant) -> Result<Vec<IpAddr>, Failure> {
+        let (host, _) = self.next_hop();
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
@@ -109,12 +124,13 @@ impl Connector {
         }
     }
 
-    async fn connect_any(
+    /// Opens a TCP connection to the first of these addresses that takes one.
+    pub(super) async fn connect_any(
         &self,
         addresses: &[IpAddr],
-        port: u16,
         deadline: Instant,
     ) -> Result<TcpStream, Failure> {
+        let (_, port) = self.next_hop();
         let mut last = Failure::Dns("the name has no address".to_owned());
         for address in addresses {
             let deadline = deadline.min(Instant::now() + self.origin.limits.connect_timeout);
@@ -140,7 +156,10 @@ impl Connector {
     }
 
     /// Asks the egress proxy, if there is one, for a tunnel to the origin (RFC 9110 9.3.6).
-    async fn tunnel(&self, tcp: TokioIo<TcpStream>) -> Result<TokioIo<TcpStream>, Failure> {
+    pub(super) async fn tunnel(
+        &self,
+        tcp: TokioIo<TcpStream>,
+    ) -> Result<TokioIo<TcpStream>, Failure> {
         let Some(egress) = &self.origin.egress else {
             return Ok(tcp);
         };
@@ -150,11 +169,12 @@ impl Connector {
             .map_err(|error| Failure::Tunnel(error.to_string()))
     }
 
-    async fn handshake(
+    /// Shakes hands with the origin and verifies its certificate.
+    pub(super) async fn handshake(
         &self,
         tcp: TokioIo<TcpStream>,
         tls: &Arc<ClientConfig>,
-    ) -> Result<<HttpsConnector<Handover> as Service<Uri>>::Response, Failure> {
+    ) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, Failure> {
         HttpsConnector::from((Handover(Some(tcp)), Arc::clone(tls)))
             .call(self.origin.uri.clone())
             .await

@@ -158,6 +158,8 @@ fn says_how_it_is_used() {
     Commands:
       run          Run the gateway until SIGTERM or SIGINT
       check        Check the configuration and the credential; report all faults at once
+      doctor       Look at everything that a payment needs, up to MODEN's answer to a check of the balance
+      explain      Say what would happen to a request, without sending it
       demo         Run a simulator of MODEN and a gateway in front of it; nothing to configure
       simulate     Run the simulator of MODEN alone
       wait-ready   Wait until a gateway is ready: serving, with a credential, not draining

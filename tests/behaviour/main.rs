@@ -6,8 +6,10 @@
 mod access_log;
 mod admin;
 mod config_files;
+mod doctor;
 mod drains;
 mod environment_firewall;
+mod explain;
 mod header_hygiene;
 mod injects_credential;
 mod limits;

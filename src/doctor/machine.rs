@@ -1,0 +1,130 @@
+//! What this machine has to offer: open files, and addresses to listen on.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use rustix::process::{Resource, getrlimit};
+use tokio::net::TcpSocket;
+
+use super::report::{Check, Finding, Status};
+use crate::config::{Config, ListenAddress};
+
+/// Files that the process has open beside its connections: logs, listeners, admin connections,
+/// name servers, the runtimes' own.
+const OTHER_FILES: usize = 64;
+
+/// A pooled connection is looked at through a second handle.
+const FILES_OF_A_CONNECTION: usize = 2;
+
+/// Compares the limit of open files with what the configuration may need.
+pub(super) fn examine_open_files(config: &Config) -> Finding {
+    let clients: usize = config
+        .listeners
+        .iter()
+        .map(|listener| listener.max_connections)
+        .sum();
+    let needed = clients + FILES_OF_A_CONNECTION * config.upstream.max_connections + OTHER_FILES;
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return Finding::ok(Check::OpenFiles, "there is no limit");
+    };
+    let seen = format!("{needed} may be needed for all connections, {limit} are allowed");
+    if limit >= needed as u64 {
+        return Finding::ok(Check::OpenFiles, seen);
+    }
+    let advice = "raise the limit (LimitNOFILE= in the unit, ulimit -n), or lower max_connections \
+                  of the listeners";
+    Finding::bad(Check::OpenFiles, Status::Warn, seen, advice)
+}
+
+/// Tries whether every listener could be bound; none of them accepts anything meanwhile.
+pub(super) fn examine_addresses(config: &Config) -> Vec<Finding> {
+    let listeners = config.listeners.iter().enumerate();
+    let mut tried: Vec<_> = listeners
+        .map(|(index, listener)| {
+            let key = format!("listeners[{index}].address");
+            (key, try_to_bind(&listener.address))
+        })
+        .collect();
+    tried.push((
+        "admin.address".to_owned(),
+        try_to_bind(&ListenAddress::Tcp(config.admin.address)),
+    ));
+
+    let mut findings = Vec::new();
+    let (mut free, mut taken) = (Vec::new(), Vec::new());
+    for (key, attempt) in tried {
+        match attempt {
+            Ok(Bind::Chosen) => {}
+            Ok(Bind::Free) => free.push(key),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => taken.push(key),
+            Err(error) => findings.push(Finding::bad(
+                Check::Addresses,
+                Status::Fail,
+                format!("{key} cannot be listened on: {error}"),
+                "give an address of this machine, and a port or folder that this account may use",
+            )),
+        }
+    }
+    if !taken.is_empty() && !free.is_empty() {
+        let seen = format!("{} in use, {} free", taken.join(", "), free.join(", "));
+        let advice = "a running gateway would have them all: find out who has these (ss -ltnp)";
+        findings.push(Finding::bad(Check::Addresses, Status::Warn, seen, advice));
+    } else if !taken.is_empty() {
+        let seen = "all in use, as they are while a gateway runs";
+        findings.push(Finding::ok(Check::Addresses, seen));
+    } else if findings.is_empty() {
+        findings.push(Finding::ok(Check::Addresses, "all can be listened on"));
+    }
+    findings
+}
+
+/// How an address could be bound.
+enum Bind {
+    /// It is free.
+    Free,
+    /// The system chooses; that is always possible.
+    Chosen,
+}
+
+fn try_to_bind(address: &ListenAddress) -> io::Result<Bind> {
+    match address {
+        ListenAddress::Tcp(address) => try_tcp(*address),
+        ListenAddress::Unix(path) => try_unix(path),
+        // systemd has bound it, or will.
+        ListenAddress::Systemd(_) => Ok(Bind::Chosen),
+    }
+}
+
+/// Binds and does not listen, so that no client can come in by mistake.
+fn try_tcp(address: SocketAddr) -> io::Result<Bind> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(match address.port() {
+        0 => Bind::Chosen,
+        _ => Bind::Free,
+    })
+}
+
+/// Looks without binding, which would leave a file behind.
+fn try_unix(path: &Path) -> io::Result<Bind> {
+    use std::os::unix::fs::FileTypeExt;
+    use std::os::unix::net::UnixStream;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    match UnixStream::connect(path) {
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+        // Left over from a gateway that is gone; the next one replaces it.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket => {
+            Ok(Bind::Free)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = path.parent().unwrap_or(path);
+            std::fs::metadata(folder).map(|_| Bind::Free)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,62 @@
+//! What would become of a request, judged by its head and sent nowhere.
+//!
+//! It takes the steps of `admit` that need nothing but a head, by the same functions and in the
+//! same order, so that what it tells cannot differ from what is done.
+
+use http::request;
+use http::uri::PathAndQuery;
+
+use super::error::ProxyError;
+use super::{check_head, path, path_and_query, reply};
+use crate::config::Config;
+use crate::domain::RouteName;
+use crate::routing::Routes;
+
+/// The way that an admitted request takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The canonical path, as routes and limits see it.
+    pub path: String,
+    /// The route that it takes.
+    pub route: RouteName,
+    /// The target that is sent to MODEN, byte for byte.
+    pub target: PathAndQuery,
+}
+
+/// How a request that is not admitted is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The status.
+    pub status: u16,
+    /// The stable code of the problem document.
+    pub code: &'static str,
+    /// The problem document's sentence about it.
+    pub detail: &'static str,
+    /// The value of `Allow`, with 405 only.
+    pub allow: Option<String>,
+}
+
+/// Judges a request by its method, target and fields; looks at no body and no credential.
+///
+/// # Errors
+/// The [`Refusal`] that its client would get.
+pub fn preview(config: &Config, head: &request::Parts) -> Result<Way, Refusal> {
+    find_way(config, head).map_err(|error| reply::foretell(&error))
+}
+
+fn find_way(config: &Config, head: &request::Parts) -> Result<Way, ProxyError> {
+    let routes = Routes::build(&config.routes);
+    check_head(head, &routes)?;
+    let path = path::resolve(
+        path_and_query(&head.uri),
+        config.environment,
+        routes.allowed_characters(),
+    )?;
+    let route = routes.find(&head.method, &path)?;
+    let target = path::upstream_target(config.selected().base_url.path(), &path)?;
+    Ok(Way {
+        path: path.as_str().to_owned(),
+        route: route.name.clone(),
+        target,
+    })
+}
