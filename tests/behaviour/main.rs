@@ -5,6 +5,7 @@
 
 mod access_log;
 mod config_files;
+mod deploy_files;
 mod drains;
 mod environment_firewall;
 mod header_hygiene;
