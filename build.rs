@@ -1,9 +1,32 @@
 //! Tells the program which commit it was built from, for `--version`.
 
+use std::env;
 use std::process::Command;
 
 fn main() {
-    let commit = Command::new("git")
+    let commit = told().unwrap_or_else(found);
+    println!("cargo::rustc-env=MODEN_GATEWAY_COMMIT={commit}");
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=COMMIT");
+    for path in [".git/HEAD", ".git/index"] {
+        if std::path::Path::new(path).exists() {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+}
+
+/// What the builder of an image says, where the sources come without their history.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the build's environment, not the program's"
+)]
+fn told() -> Option<String> {
+    env::var("COMMIT").ok().filter(|commit| !commit.is_empty())
+}
+
+/// What git says of the sources.
+fn found() -> String {
+    Command::new("git")
         .args([
             "describe",
             "--always",
@@ -18,12 +41,5 @@ fn main() {
         .map_or_else(
             || "unknown commit".to_owned(),
             |text| text.trim().to_owned(),
-        );
-    println!("cargo::rustc-env=MODEN_GATEWAY_COMMIT={commit}");
-    println!("cargo::rerun-if-changed=build.rs");
-    for path in [".git/HEAD", ".git/index"] {
-        if std::path::Path::new(path).exists() {
-            println!("cargo::rerun-if-changed={path}");
-        }
-    }
+        )
 }

@@ -29,6 +29,10 @@ deny:
 demo *arguments:
     cargo run --release -- demo {{arguments}}
 
+# The program without a library to load, for images and for any Linux of this kind of processor.
+static:
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target x86_64-unknown-linux-gnu
+
 # All faults of a configuration.
 check *arguments:
     cargo run --release -- check {{arguments}}

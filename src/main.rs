@@ -1,7 +1,7 @@
 //! The command line: arguments, a subcommand, an exit code; the only place that prints.
 
 use std::fmt::Display;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use moden_gateway::admin::{AdminClient, BearerToken, ClientError, Switched, Toke
 use moden_gateway::app::{self, App, BindError, Demo, OriginError};
 use moden_gateway::config::{self, ConfigFaults, LoadOptions, Loaded, LogConfig};
 use moden_gateway::domain::Environment;
-use moden_gateway::simulator::{Simulator, SimulatorOptions};
+use moden_gateway::simulator::{Simulator, SimulatorOptions, SimulatorSecret};
 use moden_gateway::systemd::PassedSockets;
 use moden_gateway::telemetry::log;
 use moden_gateway::{doctor, explain};
@@ -105,12 +105,21 @@ enum Command {
             requires = "app_id"
         )]
         secret: String,
+        /// Read the secret to accept from this file; one final newline is dropped.
+        #[arg(long, value_name = "PATH", conflicts_with = "secret")]
+        secret_file: Option<PathBuf>,
         /// Serve TLS with a certificate made at start.
         #[arg(long)]
         tls: bool,
-        /// Write the certificate authority of --tls to this file.
+        /// A DNS name or address for the certificate beside the loopback ones; may be repeated.
+        #[arg(long, value_name = "NAME", requires = "tls")]
+        tls_name: Vec<String>,
+        /// Write the certificate authority of --tls to this file, whole or not at all.
         #[arg(long, value_name = "PATH", requires = "tls")]
         ca_out: Option<PathBuf>,
+        /// A host beside the loopback ones under which /simulator/… answers; may be repeated.
+        #[arg(long, value_name = "NAME")]
+        control_host: Vec<String>,
     },
     /// Wait until a gateway is ready: serving, with a credential, not draining.
     WaitReady {
@@ -327,18 +336,22 @@ fn main() -> ExitCode {
             address,
             app_id,
             secret,
+            secret_file,
             tls,
+            tls_name,
             ca_out,
+            control_host,
         } => {
-            let secret = secret.as_str().into();
             let options = SimulatorOptions {
                 address,
                 app_id,
-                secret,
+                secret: secret.into(),
                 tls,
+                extra_sans: tls_name,
+                control_hosts: control_host,
                 ..Default::default()
             };
-            simulate(options, ca_out.as_deref())
+            simulate(options, secret_file.as_deref(), ca_out.as_deref())
         }
         Command::WaitReady { gateway, timeout } => wait_ready(gateway, timeout),
         Command::Pause(arguments) => pause(arguments),
@@ -457,7 +470,16 @@ fn demo(address: SocketAddr, admin_address: SocketAddr) -> Result<(), Failure> {
     })
 }
 
-fn simulate(options: SimulatorOptions, ca_out: Option<&Path>) -> Result<(), Failure> {
+fn simulate(
+    mut options: SimulatorOptions,
+    secret_file: Option<&Path>,
+    ca_out: Option<&Path>,
+) -> Result<(), Failure> {
+    if let Some(path) = secret_file {
+        options.secret = SimulatorSecret::load(path)
+            .with_context(|| format!("failed to read {}", path.display()))
+            .map_err(|error| Failure::unavailable(&error))?;
+    }
     on_control_thread(async {
         let mut signals = Signals::listen()?;
         let simulator = Simulator::start(options)
@@ -465,7 +487,7 @@ fn simulate(options: SimulatorOptions, ca_out: Option<&Path>) -> Result<(), Fail
             .context("failed to start the simulator")
             .map_err(|error| Failure::unavailable(&error))?;
         if let (Some(path), Some(authority)) = (ca_out, simulator.ca_pem()) {
-            std::fs::write(path, authority)
+            write_whole(path, authority)
                 .with_context(|| format!("failed to write {}", path.display()))
                 .map_err(|error| Failure::unavailable(&error))?;
         }
@@ -524,6 +546,16 @@ fn since(switched: Switched) -> String {
         .paused_since
         .map(|since| format!(" since {}", humantime::format_rfc3339_seconds(since)))
         .unwrap_or_default()
+}
+
+/// Writes a file that others may read, in one step: who finds it under its name finds all of it.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+    let mut unfinished = name.to_os_string();
+    unfinished.push(".unfinished");
+    let unfinished = path.with_file_name(unfinished);
+    fs::write(&unfinished, text)?;
+    fs::rename(unfinished, path)
 }
 
 /// Runs the control thread's work on this thread.

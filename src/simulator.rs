@@ -20,8 +20,10 @@
 //! are tested with scripted raw sockets.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -110,6 +112,23 @@ impl Default for SimulatorOptions {
 /// credential may look into that one, and a simulated secret should not lengthen their list.
 #[derive(Clone)]
 pub struct SimulatorSecret(Zeroizing<String>);
+
+impl SimulatorSecret {
+    /// Reads it from a file, as containers get their secrets; one final newline is dropped.
+    ///
+    /// Who else can read the file is not judged, and nothing is checked but that it is text: what
+    /// Basic cannot carry is refused by [`Simulator::start`].
+    ///
+    /// # Errors
+    /// When the file cannot be read or is not UTF-8.
+    pub fn load(path: &Path) -> io::Result<Self> {
+        let mut text = Zeroizing::new(fs::read_to_string(path)?);
+        if text.ends_with('\n') {
+            text.pop();
+        }
+        Ok(Self(text))
+    }
+}
 
 impl From<&str> for SimulatorSecret {
     fn from(text: &str) -> Self {
@@ -286,7 +305,7 @@ impl Drop for Simulator {
 }
 
 /// The address under which this machine reaches a listener on `address`.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

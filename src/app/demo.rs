@@ -6,9 +6,9 @@ use anyhow::Context;
 use tempfile::TempDir;
 
 use super::{App, DrainReport};
-use crate::config::{self, LoadOptions};
+use crate::config::{self, ListenAddress, LoadOptions};
 use crate::domain::Environment;
-use crate::simulator::{DEMO_APP_ID, DEMO_SECRET, Simulator, SimulatorOptions};
+use crate::simulator::{DEMO_APP_ID, DEMO_SECRET, Simulator, SimulatorOptions, reachable};
 use crate::systemd::PassedSockets;
 
 /// A gateway in front of a simulator of its own, both bound and ready to run.
@@ -25,13 +25,14 @@ impl Demo {
     /// Starts the simulator and binds a gateway for its sandbox at the two addresses.
     ///
     /// The gateway is configured as an operator would do it: by a file, with the secrets in files
-    /// of their own and the simulator's certificate authority as `upstream.ca_file`.
+    /// of their own and the simulator's certificate authority as `upstream.ca_file`. An address
+    /// that other machines can reach is served, too: there is nothing of value behind it, and in a
+    /// container no other is of use.
     ///
     /// # Errors
     /// When an address is taken, or the temporary folder cannot be written.
     pub async fn bind(listener: SocketAddr, admin: SocketAddr) -> anyhow::Result<Self> {
-        let folder = TempDir::with_prefix("moden-gateway-demo-")
-            .context("failed to make a temporary folder")?;
+        let folder = temporary_folder().context("failed to make a temporary folder")?;
         let options = SimulatorOptions {
             tls: true,
             ..SimulatorOptions::default()
@@ -55,6 +56,7 @@ impl Demo {
             "environment = \"sandbox\"\n\
              [[listeners]]\n\
              address = \"{listener}\"\n\
+             allow_anonymous = true\n\
              [admin]\n\
              address = \"{admin}\"\n\
              [environments.sandbox]\n\
@@ -88,11 +90,8 @@ impl Demo {
     /// When the kernel no longer knows the admin address.
     pub fn greeting(&self) -> std::io::Result<String> {
         let addresses = self.app.addresses();
-        let gateway = addresses
-            .first()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        let admin = self.app.admin_address()?;
+        let gateway = addresses.first().map(callable).unwrap_or_default();
+        let admin = reachable(self.app.admin_address()?);
         let simulator = self.simulator.base_url(Environment::Sandbox);
         Ok(format!(
             r#"moden-gateway demo: nothing here talks to MODEN, and no money moves.
@@ -128,6 +127,24 @@ Ctrl-C ends it. Every request leaves one line of the access log below:
         let report = self.app.run_until(told_to_end).await;
         self.simulator.stop().await;
         report
+    }
+}
+
+/// A folder of the demo's own, gone with it.
+///
+/// An image of nothing but the program has no `/tmp`, and with a read-only root it could not be
+/// written; containers have memory to share all the same.
+fn temporary_folder() -> std::io::Result<TempDir> {
+    const PREFIX: &str = "moden-gateway-demo-";
+    TempDir::with_prefix(PREFIX)
+        .or_else(|error| TempDir::with_prefix_in(PREFIX, "/dev/shm").map_err(|_| error))
+}
+
+/// The address to print for a listener: one that can be called.
+fn callable(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(address) => reachable(*address).to_string(),
+        other => other.to_string(),
     }
 }
 

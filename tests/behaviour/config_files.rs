@@ -455,6 +455,69 @@ fn the_simulators_authority_is_accepted_by_a_tls_client() {
     assert_eq!(simulator.end().code, 0);
 }
 
+#[test]
+fn the_simulator_takes_the_secret_of_a_file() {
+    let folder = folder(&[("secret", "top\n"), ("odd", "to\np\n")]);
+    let simulate = |file: &str| {
+        let path = folder.path().join(file).display().to_string();
+        start(
+            &[
+                "simulate",
+                "--address",
+                "127.0.0.1:0",
+                "--secret-file",
+                &path,
+            ],
+            &[],
+        )
+    };
+    let mut simulator = simulate("secret");
+    let url = last_word(&simulator.stdout.until("sandbox at ")) + WALLET;
+    for (secret, status) in [("top", 200), ("demo-secret", 401)] {
+        let reply = curl(&format!("curl -si -u demo-app:{secret} -X POST {url}"));
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{reply}");
+    }
+    for file in ["odd", "absent"] {
+        let refused = simulate(file).end();
+        assert_eq!(refused.code, 69, "{file}");
+        assert!(!refused.stderr.contains("top"), "{}", refused.stderr);
+    }
+}
+
+#[test]
+fn simulator_flags_that_contradict_each_other_are_refused() {
+    for arguments in [
+        &["--secret", "a", "--app-id", "b", "--secret-file", "c"][..],
+        &["--tls-name", "simulator"],
+        &["--ca-out", "ca.pem"],
+    ] {
+        let arguments = [&["simulate", "--address", "127.0.0.1:0"], arguments].concat();
+        let ended = start(&arguments, &[]).end();
+        assert_eq!(ended.code, 64, "{arguments:?}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn the_demo_serves_other_machines_when_told_to_and_prints_an_address_to_call() {
+    let arguments = [
+        "demo",
+        "--address",
+        "0.0.0.0:0",
+        "--admin-address",
+        "127.0.0.1:0",
+    ];
+    // As in an image of nothing but the program: without a folder for temporary files.
+    let mut demo = start(&arguments, &[("TMPDIR".into(), "/nonexistent".into())]);
+    demo.stderr.until("the credential is loaded");
+    let greeting = demo.stdout.up_to("/inquire/wallet");
+    let line = greeting.last().expect("a line to try");
+    assert!(line.contains("http://127.0.0.1:"), "{line}");
+    let reply = curl(line);
+    assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
+    demo.signal(Signal::TERM);
+    assert_eq!(demo.end().code, 0);
+}
+
 /// A line of the shipped file, with its key or list even if that stands in a comment.
 fn uncommented(line: &str) -> &str {
     let key_line = line.strip_prefix("# ").filter(|text| {

@@ -6,6 +6,7 @@
 mod access_log;
 mod admin;
 mod config_files;
+mod deploy_files;
 mod doctor;
 mod drains;
 mod environment_firewall;
