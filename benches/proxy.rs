@@ -16,7 +16,6 @@
 #![expect(clippy::print_stdout, reason = "a measurement is printed")]
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
@@ -34,6 +33,9 @@ use moden_gateway::upstream::{Origin, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+#[path = "support/callgrind.rs"]
+mod callgrind;
 
 const FEW: u64 = 1_000;
 const MANY: u64 = 6_000;
@@ -80,7 +82,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn measure(is_saved: bool) -> anyhow::Result<()> {
-    let figure = (instructions(MANY)? - instructions(FEW)?) / (MANY - FEW);
+    let figure = callgrind::instructions_per_turn(&["--run"], FEW, MANY)?;
     println!("{figure} instructions per request");
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/proxy.baseline");
     if is_saved {
@@ -92,28 +94,6 @@ fn measure(is_saved: bool) -> anyhow::Result<()> {
         println!("{baseline} in benches/proxy.baseline: {change:+.2} %");
     }
     Ok(())
-}
-
-/// Runs this program under callgrind.
-fn instructions(requests: u64) -> anyhow::Result<u64> {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(std::env::current_exe()?)
-        .args(["--run", &requests.to_string()])
-        .output()
-        .context("failed to start valgrind; on Debian: apt-get install valgrind")?;
-    let report = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "the run under valgrind failed:\n{report}"
-    );
-    let line = report
-        .lines()
-        .find_map(|line| line.split("Collected : ").nth(1));
-    line.context("valgrind reported no count")?
-        .trim()
-        .parse()
-        .context("the count is no number")
 }
 
 fn run(requests: u64) -> anyhow::Result<()> {
