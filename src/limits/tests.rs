@@ -377,3 +377,129 @@ proptest! {
         }
     }
 }
+
+// --- Review: what the promise says and the code does not do (yet) ---
+
+/// A take that is undone late must not hand out room that time had given back already.
+#[test]
+fn review_giving_back_late_admits_no_more_than_the_burst() {
+    let one = Allowance::Rate {
+        requests: NonZeroU32::new(1_000).expect("not zero"),
+        period: SECOND,
+        burst: NonZeroU32::MIN,
+    };
+    let limits = limits(&[policy("first", &[], one)]);
+    let policy = limits.policies.first().expect("one");
+    let key = anybody().key(&policy.per);
+    let (taken, later) = (SECOND.as_nanos() as u64, SECOND.as_nanos() as u64 + 2_000_000);
+    policy.take(&key, taken).expect("room: a request that will lose at the second policy");
+    // Its thread is preempted for 2 ms, two intervals.
+    policy.take(&key, later).expect("room: admitted");
+    policy.give_back(&key, Place::Own);
+    assert!(policy.take(&key, later).is_err(), "two at once with a burst of one");
+}
+
+/// A key that used the shared allowance gets a fresh one as soon as a sweep makes room.
+#[test]
+fn review_leaving_the_shared_cell_gives_no_fresh_allowance() {
+    let one = LimitConfig {
+        max_keys: 1,
+        ..policy("address", &[Dimension::ClientIp], per_second(1))
+    };
+    let limits = limits(&[one]);
+    let at = |millis| limits.started + Duration::from_millis(millis);
+    let admit = |number, millis| limits.admit(Subject::new(0, address(number)), at(millis)).is_ok();
+    assert!(admit(1, 0), "own cell");
+    assert!(admit(2, 990), "shared cell");
+    let policy = limits.policies.first().expect("one");
+    for slice in 0..policy.slices() {
+        policy.sweep(slice, limits.nanos(at(1_000)));
+    }
+    assert!(!admit(2, 1_000), "10 ms after its last one, at 1/s with burst 1");
+}
+
+#[test]
+fn review_leaving_the_shared_cell_gives_no_fresh_slots() {
+    let one = LimitConfig {
+        max_keys: 1,
+        ..policy("address", &[Dimension::ClientIp], at_once(1))
+    };
+    let limits = limits(&[one]);
+    let admit = |number| limits.admit(Subject::new(0, address(number)), limits.started);
+    let own = admit(1).expect("room");
+    let _shared = admit(2).expect("room");
+    drop(own);
+    let policy = limits.policies.first().expect("one");
+    for slice in 0..policy.slices() {
+        policy.sweep(slice, limits.nanos(limits.started));
+    }
+    assert!(admit(2).is_err(), "a second one at the same time of address 2");
+}
+
+#[test]
+fn review_every_observed_policy_that_had_no_room_is_on_record() {
+    let limits = limits(&[
+        observed(policy("a", &[], per_second(1))),
+        observed(policy("b", &[], per_second(1))),
+    ]);
+    drop(limits.admit(anybody(), limits.started));
+    let permit = limits.admit(anybody(), limits.started).expect("observed");
+    let counted: Vec<_> = limits.status().iter().map(|status| status.denied).collect();
+    assert_eq!(counted, [1, 1]);
+    let named = format!("{:?}", permit.observed());
+    assert!(named.contains('a') && named.contains('b'), "{named}");
+}
+
+#[test]
+fn review_peers_of_a_unix_socket_are_not_ipv6_loopback() {
+    let per = &[Dimension::ClientIp];
+    let loopback = Some(IpAddr::from(Ipv6Addr::LOCALHOST));
+    assert_ne!(Subject::new(0, None).key(per), Subject::new(0, loopback).key(per));
+}
+
+#[test]
+fn review_a_short_hold_off_does_not_hide_a_longer_denial() {
+    let slow = Allowance::Rate {
+        requests: NonZeroU32::MIN,
+        period: 3_600 * SECOND,
+        burst: NonZeroU32::MIN,
+    };
+    let limits = limits(&[policy("hourly", &[], slow)]);
+    let now = limits.started;
+    drop(limits.admit(anybody(), now).expect("room"));
+    limits.hold_off(SECOND, now);
+    let denied = limits.admit(anybody(), now).expect_err("twice denied");
+    assert!(denied.wait > 60 * SECOND, "{denied:?} is too early");
+}
+
+/// Review: a measurement, not a judgement; `cargo test --lib review_a_million -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn review_a_million_keys() {
+    let rss = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("statm");
+        statm.split(' ').nth(1).and_then(|n| n.parse::<u64>().ok()).expect("pages") * 4
+    };
+    let table = |per: &[Dimension]| LimitConfig {
+        max_keys: 1_000_000,
+        ..policy("address", per, per_second(1))
+    };
+    let limits = limits(&[table(&[Dimension::ClientIp]), table(&[Dimension::ClientIp, Dimension::Route])]);
+    for round in 0..3 {
+        let before = rss();
+        for number in 0..1_000_000 {
+            drop(limits.admit(Subject::new(0, address(number)), limits.started));
+        }
+        let full = rss();
+        let (mut longest, mut all) = (Duration::ZERO, Duration::ZERO);
+        for policy in &limits.policies {
+            for slice in 0..policy.slices() {
+                let began = Instant::now();
+                policy.sweep(slice, limits.nanos(limits.started + 2 * SECOND));
+                longest = longest.max(began.elapsed());
+                all += began.elapsed();
+            }
+        }
+        println!("{round}: {before} KiB, full {full}, swept {}; longest slice {longest:?}, all {all:?}", rss());
+    }
+}

@@ -498,3 +498,14 @@ proptest! {
         prop_assert!(is_own_loop(&headers), "our own line stands for itself");
     }
 }
+
+#[test]
+fn review_a_wait_beyond_32_bits_is_long_and_no_sign_is_a_number() {
+    let of = |text: &'static str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(text));
+        retry_after(&headers)
+    };
+    assert!(of("9999999999").is_some(), "RFC 9110 10.2.3: 1*DIGIT, any size");
+    assert_eq!(of("+5"), None, "a sign is not a digit");
+}
