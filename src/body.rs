@@ -97,6 +97,33 @@ pub async fn hold(mut body: Incoming, limits: BodyLimits) -> Result<RequestBody,
     }
 }
 
+/// How long the rest of an unwanted body is waited for, so that its connection can live on.
+const DISCARD_PATIENCE: Duration = Duration::from_millis(50);
+
+/// Receives a body that nobody wants, if it is at most this long and comes at once; whether all of
+/// it came.
+pub async fn discard(mut body: Incoming, most_bytes: usize) -> bool {
+    let is_too_long = |bytes: u64| bytes > most_bytes as u64;
+    if body.size_hint().exact().is_some_and(is_too_long) {
+        return false;
+    }
+    let deadline = Instant::now() + DISCARD_PATIENCE;
+    let mut received_bytes = 0;
+    while !body.is_end_stream() {
+        match timeout_at(deadline, body.frame()).await {
+            Ok(None) => break,
+            Ok(Some(Ok(frame))) => {
+                received_bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                if is_too_long(received_bytes) {
+                    return false;
+                }
+            }
+            Ok(Some(Err(_))) | Err(_) => return false,
+        }
+    }
+    true
+}
+
 /// The beginning of a body; one chunk, the usual case, is kept without a copy.
 #[derive(Default)]
 pub(crate) struct Start {
@@ -166,6 +193,11 @@ impl RequestBody {
             deadline: Box::pin(tokio::time::sleep_until(deadline)),
             progress: Arc::new(StreamProgress::default()),
         })))
+    }
+
+    /// Whether it is here as a whole.
+    pub fn is_held(&self) -> bool {
+        matches!(self.0, Kind::Held(_))
     }
 
     /// The length to announce upstream; `None` means chunked.

@@ -8,20 +8,21 @@
 //! ```text
 //! admit -> MODEN said wait?          denied
 //!       -> look at every policy      denied by the one that has no room for longest
-//!       -> take of each, in order    one that was overtaken since: give back, denied
+//!       -> take of each, in order    one that was overtaken since: undo the others, denied
 //!       -> Permit                    returns what counts requests at the same time when it ends
 //! ```
 //!
 //! Two requests that look at once may both see the last room. Taking decides, so no policy ever
-//! admits more than it allows; the one that comes second is denied and what it took is given back.
-//! In between a third one may be denied that would have had room: rare, and counted.
+//! admits more than it allows; the one that comes second is denied and what it took is put back,
+//! unless others have taken of it since. So a third one may be denied that would have had room: rare,
+//! and counted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
-use crate::config::{self, Dimension, LimitConfig, LimitMode, UPSTREAM_LIMIT};
+use crate::config::{self, Dimension, LimitConfig, LimitMode};
 use crate::telemetry::metrics::{Metrics, PolicyMetrics};
 
 mod allowance;
@@ -32,7 +33,7 @@ mod keys;
 mod rate;
 mod upstream;
 
-use allowance::{Allowances, Full, Place, Standing};
+use allowance::{Allowances, Full, Mark, Place, Taken};
 use concurrency::Concurrency;
 use fields::Fields;
 use key::Key;
@@ -97,6 +98,16 @@ pub struct Denied {
     pub field: Option<HeaderValue>,
 }
 
+impl Denied {
+    /// What `Retry-After` says: rounded up, so that nobody comes early, and at least 1.
+    ///
+    /// # Source
+    /// RFC 9110, 10.2.3.
+    pub fn retry_after_seconds(&self) -> u64 {
+        fields::whole_seconds(self.wait).max(1)
+    }
+}
+
 /// What `/status` tells of one policy.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct PolicyStatus {
@@ -141,70 +152,84 @@ impl Limits {
                 .iter()
                 .any(|policy| matches!(policy.allowances, Kinds::Concurrency(_))),
             policies,
-            upstream: UpstreamLimit::new(
-                longest_hold_off,
-                metrics.policy(UPSTREAM_LIMIT, LimitMode::Enforce),
-            ),
+            upstream: UpstreamLimit::new(longest_hold_off, metrics.upstream_limit_denied()),
             policy_field: PolicyField::build(configs),
         }
     }
 
-    /// Lets a request pass all policies, or takes nothing of any.
+    /// Lets a request pass all policies, or takes nothing of any; `None` where there are none.
     ///
     /// # Errors
-    /// [`Denied`] by the enforced policy that has no room for longest.
-    pub fn admit(self: &Arc<Self>, subject: Subject, now: Instant) -> Result<Permit, Denied> {
+    /// [`Denied`] by the enforced policy, or by MODEN's own limit, that has no room for longest.
+    pub fn admit(
+        self: &Arc<Self>,
+        subject: Subject,
+        now: Instant,
+    ) -> Result<Option<Permit>, Denied> {
         let now_nanos = self.nanos(now);
-        if let Some(wait) = self.upstream.wait(now_nanos) {
-            return Err(Denied {
-                policy: Arc::clone(self.upstream.name()),
-                wait,
-                field: None,
-            });
-        }
+        let held_off = self.upstream.wait(now_nanos);
         // Taking looks as well, so a single policy needs no look before.
-        if self.policies.len() > 1 {
-            self.look(&subject, now_nanos)?;
+        if held_off.is_some() || self.policies.len() > 1 {
+            let fullest = self.fullest(&subject, now_nanos);
+            match (held_off, fullest) {
+                (Some(wait), Some((policy, full))) if full.wait > wait => {
+                    return Err(policy.deny(full));
+                }
+                (Some(wait), _) => return Err(self.upstream.deny(wait)),
+                (None, Some((policy, full))) => return Err(policy.deny(full)),
+                (None, None) => {}
+            }
         }
-        self.take(subject, now_nanos)
+        if self.policies.is_empty() {
+            return Ok(None);
+        }
+        self.take(subject, now_nanos).map(Some)
     }
 
-    /// Denies if any enforced policy has no room.
-    fn look(&self, subject: &Subject, now_nanos: u64) -> Result<(), Denied> {
+    /// Denies while MODEN wants to be left alone; for a request that was admitted before it said so.
+    ///
+    /// # Errors
+    /// [`Denied`] by MODEN's own limit.
+    pub fn check_hold_off(&self, now: Instant) -> Result<(), Denied> {
+        match self.upstream.wait(self.nanos(now)) {
+            None => Ok(()),
+            Some(wait) => Err(self.upstream.deny(wait)),
+        }
+    }
+
+    /// For how long MODEN wants to be left alone, if it does.
+    pub fn hold_off_left(&self) -> Option<Duration> {
+        self.upstream.wait(self.nanos(Instant::now()))
+    }
+
+    /// The enforced policy that has no room for longest, if any has none.
+    fn fullest(&self, subject: &Subject, now_nanos: u64) -> Option<(&Policy, Full)> {
         let enforced = self.policies.iter().filter(|policy| policy.is_enforced());
-        let fullest = enforced
+        enforced
             .filter_map(|policy| {
                 let full = policy.look(&subject.key(&policy.per), now_nanos).err()?;
                 Some((policy, full))
             })
-            .max_by_key(|(_, full)| full.wait);
-        match fullest {
-            None => Ok(()),
-            Some((policy, full)) => Err(policy.deny(full)),
-        }
+            .max_by_key(|(_, full)| full.wait)
     }
 
-    /// Takes one of each policy, in their order.
+    /// Takes one of each policy, in their order, or of none.
     fn take(self: &Arc<Self>, subject: Subject, now_nanos: u64) -> Result<Permit, Denied> {
-        let (mut shared, mut passed_over) = (PolicySet::default(), PolicySet::default());
-        let mut fields = Fields::default();
-        for (place, policy) in self.policies.iter().enumerate() {
-            match policy.take(&subject.key(&policy.per), now_nanos) {
-                Ok((standing, Place::Own)) => fields.add(policy, standing),
-                Ok((standing, Place::Shared)) => {
-                    shared.insert(place);
-                    fields.add(policy, standing);
-                }
-                Err(_) if !policy.is_enforced() => passed_over.insert(place),
-                Err(full) => {
-                    self.give_back(place, &subject, shared, passed_over);
-                    if self.policies.len() > 1 {
-                        policy.metrics.lost_races.inc();
-                    }
-                    return Err(policy.deny(full));
-                }
-            }
-        }
+        let mut admission = Admission {
+            policies: &self.policies,
+            subject,
+            now_nanos,
+            shared: PolicySet::default(),
+            passed_over: PolicySet::default(),
+            fields: Fields::default(),
+        };
+        admission.take_from(0)?;
+        let Admission {
+            shared,
+            passed_over,
+            fields,
+            ..
+        } = admission;
         for (place, policy) in self.policies.iter().enumerate() {
             policy.count(shared.contains(place), passed_over.contains(place));
         }
@@ -215,15 +240,6 @@ impl Limits {
             passed_over,
             field: fields.finish(),
         })
-    }
-
-    /// Returns what was taken of the first `count` policies.
-    fn give_back(&self, count: usize, subject: &Subject, shared: PolicySet, passed: PolicySet) {
-        for (place, policy) in self.policies.iter().enumerate().take(count) {
-            if !passed.contains(place) {
-                policy.give_back(&subject.key(&policy.per), shared.place_of(place));
-            }
-        }
     }
 
     /// MODEN has answered 429 and asked to wait this long: until then every request is denied.
@@ -264,14 +280,46 @@ impl Limits {
     }
 }
 
-impl PolicySet {
-    /// Where a policy's cell was, if this is the set of those that were shared.
-    fn place_of(self, place: usize) -> Place {
-        if self.contains(place) {
-            Place::Shared
-        } else {
-            Place::Own
+/// A request on its way through the policies.
+struct Admission<'limits> {
+    policies: &'limits [Policy],
+    subject: Subject,
+    now_nanos: u64,
+    shared: PolicySet,
+    passed_over: PolicySet,
+    fields: Fields,
+}
+
+impl Admission<'_> {
+    /// Takes one of each policy from this one on; what was taken of this one is undone if a later
+    /// one has no room after all.
+    fn take_from(&mut self, place: usize) -> Result<(), Denied> {
+        let Some(policy) = self.policies.get(place) else {
+            return Ok(());
+        };
+        let key = self.subject.key(&policy.per);
+        let taken = match policy.take(&key, self.now_nanos) {
+            Ok(taken) => taken,
+            Err(_) if !policy.is_enforced() => {
+                self.passed_over.insert(place);
+                return self.take_from(place + 1);
+            }
+            Err(full) => {
+                if self.policies.len() > 1 {
+                    policy.metrics.lost_races.inc();
+                }
+                return Err(policy.deny(full));
+            }
+        };
+        if taken.place == Place::Shared {
+            self.shared.insert(place);
         }
+        self.fields.add(policy, taken.standing);
+        let rest = self.take_from(place + 1);
+        if rest.is_err() {
+            policy.undo(&key, taken);
+        }
+        rest
     }
 }
 
@@ -308,17 +356,17 @@ impl Policy {
         }
     }
 
-    fn take(&self, key: &Key, now_nanos: u64) -> Result<(Standing, Place), Full> {
+    fn take(&self, key: &Key, now_nanos: u64) -> Result<Taken, Full> {
         match &self.allowances {
             Kinds::Rate(rates) => rates.take(key, now_nanos),
             Kinds::Concurrency(counts) => counts.take(key, now_nanos),
         }
     }
 
-    fn give_back(&self, key: &Key, place: Place) {
+    fn undo(&self, key: &Key, taken: Taken) {
         match &self.allowances {
-            Kinds::Rate(rates) => rates.give_back(key, place),
-            Kinds::Concurrency(counts) => counts.give_back(key, place),
+            Kinds::Rate(rates) => rates.undo(key, taken.place, taken.mark),
+            Kinds::Concurrency(counts) => counts.undo(key, taken.place, taken.mark),
         }
     }
 
@@ -395,11 +443,12 @@ impl Permit {
         self.field.as_ref()
     }
 
-    /// The first observed policy that would have denied the request.
-    pub fn observed(&self) -> Option<&str> {
-        let place = usize::try_from(self.passed_over.0.trailing_zeros()).ok()?;
-        let policy = self.limits.policies.get(place)?;
-        Some(&policy.name)
+    /// The observed policies that would have denied the request.
+    pub fn observed(&self) -> impl Iterator<Item = &str> {
+        let policies = self.limits.policies.iter().enumerate();
+        policies
+            .filter(|(place, _)| self.passed_over.contains(*place))
+            .map(|(_, policy)| &*policy.name)
     }
 }
 
@@ -412,8 +461,11 @@ impl Drop for Permit {
             if let Kinds::Concurrency(counts) = &policy.allowances
                 && !self.passed_over.contains(place)
             {
-                let key = self.subject.key(&policy.per);
-                counts.give_back(&key, self.shared.place_of(place));
+                let cell = match self.shared.contains(place) {
+                    true => Place::Shared,
+                    false => Place::Own,
+                };
+                counts.undo(&self.subject.key(&policy.per), cell, Mark::default());
             }
         }
     }

@@ -167,12 +167,10 @@ impl Proxy {
 
         // 11: what MODEN limits holds for all clients; a rejected credential is ours to mend, not
         // the client's to see.
-        let mut answer = answer?;
-        if answer.head.status == StatusCode::TOO_MANY_REQUESTS
-            && let Some(wait) = headers::retry_after(&answer.head.headers)
-        {
+        if let Some(wait) = record.facts.asked_to_wait {
             snapshot.limits.hold_off(wait, Instant::now());
         }
+        let mut answer = answer?;
         if answer.head.status == StatusCode::UNAUTHORIZED {
             return Err(ProxyError::CredentialRejected);
         }
@@ -200,8 +198,50 @@ async fn admit(
     record: &mut Record,
 ) -> Result<Admitted, ProxyError> {
     let (head, body) = request.into_parts();
-    check_head(&head, &snapshot.routes)?;
+    let judged = judge(&head, snapshot, record);
+    let (target, identity) = match judged {
+        Ok(judged) => judged,
+        Err(error) => {
+            // Who waits for 100 Continue sends nothing now, and asking for the body would say it.
+            record.is_last = expectation(&head).is_some()
+                || !body::discard(body, snapshot.hold_body_bytes).await;
+            return Err(error);
+        }
+    };
+    // 6: the body, whole if it is small enough.
+    let listener = record.listener();
+    let limits = BodyLimits {
+        hold_bytes: snapshot.hold_body_bytes,
+        max_bytes: listener.max_body_bytes,
+        timeout: listener.body_timeout,
+    };
+    // Whoever is refused from here on may still be sending.
+    record.is_last = true;
+    let body = body::hold(body, limits).await?;
+    // hyper sends these without a body unless its length is announced.
+    if body.length().is_none() && matches!(head.method, Method::GET | Method::HEAD) {
+        return Err(ProxyError::LengthRequired);
+    }
+    record.is_last = !body.is_held();
+    record.set_body_bytes(body.length().unwrap_or_default());
+    // What came while the body did counts as well: nothing has been sent yet.
+    snapshot.control.admit()?;
+    snapshot.limits.check_hold_off(Instant::now())?;
+    Ok(Admitted {
+        head,
+        body,
+        target,
+        identity,
+    })
+}
 
+/// The steps that need nothing but the head: where the request goes, and as whose.
+fn judge(
+    head: &request::Parts,
+    snapshot: &Snapshot,
+    record: &mut Record,
+) -> Result<(PathAndQuery, ClientIdentity), ProxyError> {
+    check_head(head, &snapshot.routes)?;
     // 1: one canonical path, or none.
     let path = path::resolve(
         path_and_query(&head.uri),
@@ -211,6 +251,7 @@ async fn admit(
     // 2: no route, no forwarding.
     let route = snapshot.routes.find(&head.method, &path)?;
     record.set_route(route);
+    let target = path::upstream_target(&snapshot.base_path, &path)?;
     // 3: who is calling.
     let identity = ClientIdentity::anonymous();
     record.set_client(identity);
@@ -221,28 +262,7 @@ async fn admit(
     }
     // 5: every limit has room for it, or nothing is taken of any.
     record.pass_limits(route)?;
-    // 6: the body, whole if it is small enough.
-    let listener = record.listener();
-    let limits = BodyLimits {
-        hold_bytes: snapshot.hold_body_bytes,
-        max_bytes: listener.max_body_bytes,
-        timeout: listener.body_timeout,
-    };
-    let target = path::upstream_target(&snapshot.base_path, &path)?;
-    let body = body::hold(body, limits).await?;
-    // hyper sends these without a body unless its length is announced.
-    if body.length().is_none() && matches!(head.method, Method::GET | Method::HEAD) {
-        return Err(ProxyError::LengthRequired);
-    }
-    record.set_body_bytes(body.length().unwrap_or_default());
-    // A pause that came while the body did counts as well: nothing has been sent yet.
-    snapshot.control.admit()?;
-    Ok(Admitted {
-        head,
-        body,
-        target,
-        identity,
-    })
+    Ok((target, identity))
 }
 
 /// What can be refused by the head alone, before anything is looked up.
@@ -255,17 +275,22 @@ fn check_head(head: &request::Parts, routes: &Routes) -> Result<(), ProxyError> 
             allow: routes.all_methods().clone(),
         });
     }
-    // RFC 9110 10.1.1: an expectation of an HTTP/1.0 client is ignored.
-    if head.version >= Version::HTTP_11
-        && let Some(expectation) = head.headers.get(EXPECT)
-        && !expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
-    {
+    if expectation(head).is_some_and(|expected| !expected.eq_ignore_ascii_case(b"100-continue")) {
         return Err(ProxyError::ExpectationFailed);
     }
     if headers::is_own_loop(&head.headers) {
         return Err(ProxyError::LoopDetected);
     }
     Ok(())
+}
+
+/// What the client wants to hear before it sends its body; of an HTTP/1.0 client it is ignored.
+///
+/// # Source
+/// RFC 9110 section 10.1.1.
+fn expectation(head: &request::Parts) -> Option<&[u8]> {
+    let expectation = head.headers.get(EXPECT)?;
+    (head.version >= Version::HTTP_11).then_some(expectation.as_bytes())
 }
 
 /// The bytes that routes are matched against; absolute-form counts by its path (RFC 9112 3.2.2).

@@ -23,8 +23,10 @@ mod exchange;
 mod origin;
 mod pool;
 mod probe;
+mod wait;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Version;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -53,6 +55,8 @@ pub struct ExchangeFacts {
     pub attempts: u32,
     /// Whether the last of them had served a request before; `None` before any was found.
     pub is_reused: Option<bool>,
+    /// How long a 429 of MODEN's asks to wait; known from its head, whatever becomes of its body.
+    pub asked_to_wait: Option<Duration>,
 }
 
 /// One core's connections to MODEN.
@@ -124,6 +128,7 @@ impl Upstream {
                 .await
             {
                 Ok(head) => {
+                    facts.asked_to_wait = wait::asked_by(&head.response);
                     // hyper would send the next request in the version of this answer, and drop a
                     // body that HTTP/1.0 cannot carry.
                     if head.version() != Version::HTTP_11 {

@@ -6,7 +6,11 @@ use anyhow::{Context, ensure};
 
 /// The instructions of one turn: the difference of two runs of this program with these arguments
 /// and a number of turns behind them, so that what it does once does not count.
-pub(crate) fn instructions_per_turn(arguments: &[&str], few: u64, many: u64) -> anyhow::Result<u64> {
+pub(crate) fn instructions_per_turn(
+    arguments: &[&str],
+    few: u64,
+    many: u64,
+) -> anyhow::Result<u64> {
     let count = |turns| instructions(arguments, turns);
     Ok((count(many)? - count(few)?) / (many - few))
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Parts;
 use crate::credentials::CredentialFacts;
 use crate::domain::Environment;
-use crate::limits::PolicyStatus;
+use crate::limits::{Limits, PolicyStatus};
 use crate::telemetry::metrics::UpstreamMetrics;
 
 /// The version of this program, and the commit that it was built from.
@@ -61,6 +61,8 @@ struct CredentialStatus {
 #[derive(Debug, Serialize)]
 struct UpstreamStatus {
     connections: ConnectionsStatus,
+    /// For how long MODEN's own limit is still honoured.
+    held_off_seconds: Option<u64>,
 }
 
 /// Open connections to MODEN.
@@ -88,7 +90,7 @@ impl Status {
             listeners: parts.listeners.clone(),
             credential: parts.credentials.facts().map(CredentialStatus::new),
             limits: snapshot.limits().status(),
-            upstream: UpstreamStatus::of(&parts.metrics.upstream()),
+            upstream: UpstreamStatus::of(&parts.metrics.upstream(), snapshot.limits()),
         }
     }
 }
@@ -104,12 +106,13 @@ impl PauseStatus {
 }
 
 impl UpstreamStatus {
-    fn of(metrics: &UpstreamMetrics) -> Self {
+    fn of(metrics: &UpstreamMetrics, limits: &Limits) -> Self {
         Self {
             connections: ConnectionsStatus {
                 busy: metrics.busy.get(),
                 idle: metrics.idle.get(),
             },
+            held_off_seconds: limits.hold_off_left().map(|left| left.as_secs()),
         }
     }
 }

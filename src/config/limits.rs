@@ -166,6 +166,12 @@ impl LimitFile {
                 "expected each word once, found it a second time",
             );
         }
+        if self.per.is_empty() && self.max_keys.is_some() {
+            report.fault(
+                &key("max_keys"),
+                "is of no use without per: the whole gateway has one allowance",
+            );
+        }
         let allowance = self.allowance(&key, report);
         Some(LimitConfig {
             name: name.ok()?,
@@ -210,10 +216,11 @@ impl LimitFile {
         let requests = NonZeroU32::new(requests)?;
         let burst = NonZeroU32::new(self.burst.unwrap_or(requests.get()))?;
         let one = period / requests.get();
-        if one.is_zero() {
+        // Intervals are whole nanoseconds: below this, rounding would be felt.
+        if one < Duration::from_micros(1) {
             report.fault(
                 &key("requests"),
-                "expected at most one request a nanosecond, found more",
+                "expected at most one request a microsecond, found more",
             );
             return None;
         }
@@ -353,5 +360,14 @@ mod tests {
             ..rate("a", 1)
         };
         assert_eq!(faults(vec![twice]), ["limits[0].per[2]"]);
+    }
+
+    #[test]
+    fn refuses_a_bound_on_keys_that_are_not_there() {
+        let keyless = LimitFile {
+            max_keys: Some(10),
+            ..rate("a", 1)
+        };
+        assert_eq!(faults(vec![keyless]), ["limits[0].max_keys"]);
     }
 }

@@ -15,10 +15,13 @@ pub(super) trait Kind: Debug {
     fn look(&self, cell: &Self::Cell, now_nanos: u64) -> Result<(), Full>;
 
     /// Takes one, if there is room.
-    fn take(&self, cell: &Self::Cell, now_nanos: u64) -> Result<Standing, Full>;
+    fn take(&self, cell: &Self::Cell, now_nanos: u64) -> Result<(Standing, Mark), Full>;
 
-    /// Undoes one take.
-    fn give_back(&self, cell: &Self::Cell);
+    /// Undoes a take, unless that could hand out more than there is.
+    fn undo(&self, cell: &Self::Cell, mark: Mark);
+
+    /// The cell of a new key, given the one that it may have shared until now.
+    fn fresh(&self, shared: &Self::Cell) -> Self::Cell;
 
     /// Whether the cell is as good as a new one, and may be forgotten.
     fn is_whole(&self, cell: &Self::Cell, now_nanos: u64) -> bool;
@@ -32,6 +35,21 @@ pub(super) struct Standing {
     /// When the allowance is whole again or, with nothing remaining, has room again; `None` if
     /// that is not a matter of time.
     pub(super) wait: Option<Duration>,
+}
+
+/// What a take has changed in its cell; means nothing where takes are only counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) before_nanos: u64,
+    pub(super) after_nanos: u64,
+}
+
+/// One was taken: what is left, and what has to be known to undo it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) standing: Standing,
+    pub(super) place: Place,
+    pub(super) mark: Mark,
 }
 
 /// There is no room.
@@ -84,28 +102,37 @@ impl<K: Kind> Allowances<K> {
     pub(super) fn look(&self, key: &Key, now_nanos: u64) -> Result<(), Full> {
         match &self.cells {
             Cells::One(cell) => self.kind.look(cell, now_nanos),
-            Cells::PerKey(keys) => keys.look(key, |cell| match cell {
-                Some(cell) => self.kind.look(cell, now_nanos),
-                None => Ok(()),
-            }),
+            Cells::PerKey(keys) => keys.look(
+                key,
+                |shared| self.kind.fresh(shared),
+                |cell| self.kind.look(cell, now_nanos),
+            ),
         }
     }
 
     /// Takes one, if there is room.
-    pub(super) fn take(&self, key: &Key, now_nanos: u64) -> Result<(Standing, Place), Full> {
+    pub(super) fn take(&self, key: &Key, now_nanos: u64) -> Result<Taken, Full> {
+        let take = |cell: &K::Cell, place| {
+            let (standing, mark) = self.kind.take(cell, now_nanos)?;
+            Ok(Taken {
+                standing,
+                place,
+                mark,
+            })
+        };
         match &self.cells {
-            Cells::One(cell) => Ok((self.kind.take(cell, now_nanos)?, Place::Own)),
-            Cells::PerKey(keys) => keys.take(key, |cell, place| {
-                Ok((self.kind.take(cell, now_nanos)?, place))
-            }),
+            Cells::One(cell) => take(cell, Place::Own),
+            Cells::PerKey(keys) => keys.take(key, |shared| self.kind.fresh(shared), take),
         }
     }
 
-    /// Undoes one take.
-    pub(super) fn give_back(&self, key: &Key, place: Place) {
+    /// Undoes a take of this key.
+    pub(super) fn undo(&self, key: &Key, place: Place, mark: Mark) {
         match &self.cells {
-            Cells::One(cell) => self.kind.give_back(cell),
-            Cells::PerKey(keys) => keys.again(key, place, |cell| self.kind.give_back(cell)),
+            Cells::One(cell) => self.kind.undo(cell, mark),
+            Cells::PerKey(keys) => {
+                keys.taken_from(key, place, |cell| self.kind.undo(cell, mark));
+            }
         }
     }
 

@@ -104,6 +104,6 @@ pub(super) fn exhausted(policy: &Policy, wait: Duration) -> Option<HeaderValue> 
 }
 
 /// Seconds, rounded up: a client that waits so long does not come early.
-fn whole_seconds(duration: Duration) -> u64 {
+pub(super) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

@@ -4,6 +4,9 @@ use std::net::IpAddr;
 
 use crate::config::Dimension;
 
+/// Stands for all peers without an address; as an address it is a multicast one, which none has.
+const NO_ADDRESS: [u8; 16] = [0xff; 16];
+
 /// What limits know of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subject {
@@ -25,7 +28,7 @@ impl Subject {
     pub fn new(route: u16, address: Option<IpAddr>) -> Self {
         Self {
             key: Key {
-                address: address.map_or([0; 16], network),
+                address: address.map_or(NO_ADDRESS, network),
                 route,
             },
         }
@@ -73,6 +76,16 @@ mod tests {
         let both = &[Dimension::ClientIp, Dimension::Route];
         assert_ne!(key(both, 1, "10.0.0.1"), key(both, 2, "10.0.0.1"));
         assert_ne!(key(both, 1, "10.0.0.1"), key(both, 1, "10.0.0.2"));
+    }
+
+    #[test]
+    fn takes_peers_without_an_address_for_one_that_nobody_else_is() {
+        let per = &[Dimension::ClientIp];
+        let unix = Subject::new(0, None).key(per);
+        assert_eq!(unix, Subject::new(1, None).key(per));
+        for other in ["::1", "::", "127.0.0.1"] {
+            assert_ne!(unix, key(per, 0, other), "{other}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! It is cut into shards with a lock each, held for one look-up or for one slice of a sweep. A key
 //! is there from its first take until a sweep finds its cell whole; a cell in debt stays. Beyond
-//! the bound new keys share one cell, so that nobody gets a fresh allowance by being the last.
+//! the bound new keys share one cell, so that nobody gets a fresh allowance by being the last; nor by
+//! getting a cell of its own later, since that begins in the shared one's debt.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -46,18 +47,28 @@ impl<C: Default> Keys<C> {
         }
     }
 
-    /// Shows the cell that a take would use; `None` where it would be a new one.
-    pub(super) fn look<T>(&self, key: &Key, look: impl FnOnce(Option<&C>) -> T) -> T {
+    /// Shows the cell that a take would use, or one like it where it would be a new one.
+    pub(super) fn look<T>(
+        &self,
+        key: &Key,
+        fresh: impl FnOnce(&C) -> C,
+        look: impl FnOnce(&C) -> T,
+    ) -> T {
         let (hash, shard) = self.shard(key);
         match shard.find(hash, |(known, _)| known == key) {
-            Some((_, cell)) => look(Some(cell)),
-            None if self.is_full() => look(Some(&self.shared)),
-            None => look(None),
+            Some((_, cell)) => look(cell),
+            None if self.is_full() => look(&self.shared),
+            None => look(&fresh(&self.shared)),
         }
     }
 
     /// Shows the cell of the key, which is made if there is room for it, or else the shared one.
-    pub(super) fn take<T>(&self, key: &Key, take: impl FnOnce(&C, Place) -> T) -> T {
+    pub(super) fn take<T>(
+        &self,
+        key: &Key,
+        fresh: impl FnOnce(&C) -> C,
+        take: impl FnOnce(&C, Place) -> T,
+    ) -> T {
         let (hash, mut shard) = self.shard(key);
         if let Some((_, cell)) = shard.find(hash, |(known, _)| known == key) {
             return take(cell, Place::Own);
@@ -65,12 +76,13 @@ impl<C: Default> Keys<C> {
         if !self.reserve() {
             return take(&self.shared, Place::Shared);
         }
-        let entry = shard.insert_unique(hash, (*key, C::default()), |(key, _)| self.hash(key));
+        let entry = (*key, fresh(&self.shared));
+        let entry = shard.insert_unique(hash, entry, |(key, _)| self.hash(key));
         take(&entry.get().1, Place::Own)
     }
 
     /// Shows the cell that an earlier take was shown.
-    pub(super) fn again(&self, key: &Key, place: Place, show: impl FnOnce(&C)) {
+    pub(super) fn taken_from(&self, key: &Key, place: Place, show: impl FnOnce(&C)) {
         if place == Place::Shared {
             return show(&self.shared);
         }

@@ -4,8 +4,9 @@
 //! again if nothing else comes. A request moves it one interval on, and has room as long as that
 //! stays within the tolerance, which is one interval for each request of the burst.
 //!
-//! governor gives the quota and the atomic cell. Its own `check` takes as it looks, which does not
-//! compose over several policies, so looking, taking and giving back are three steps here.
+//! governor gives the quota and the atomic cell, which takes zero for "never". Its own `check` takes
+//! as it looks, which does not compose over several policies, so looking, taking and undoing are three
+//! steps here.
 
 use std::convert::Infallible;
 use std::num::NonZeroU32;
@@ -15,7 +16,7 @@ use governor::Quota;
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 
-use super::allowance::{Full, Kind, Standing};
+use super::allowance::{Full, Kind, Mark, Standing};
 
 /// A rate with a burst.
 #[derive(Clone, Copy, Debug)]
@@ -78,20 +79,41 @@ impl Kind for Rate {
         self.next(arrival(cell), now_nanos).map(drop)
     }
 
-    fn take(&self, cell: &InMemoryState, now_nanos: u64) -> Result<Standing, Full> {
+    fn take(&self, cell: &InMemoryState, now_nanos: u64) -> Result<(Standing, Mark), Full> {
         cell.measure_and_replace(&NotKeyed::NonKey, |arrival| {
-            let next_nanos = self.next(arrival, now_nanos)?;
-            let standing = self.standing(next_nanos, now_nanos);
-            Ok((standing, Nanos::new(next_nanos)))
+            let after_nanos = self.next(arrival, now_nanos)?;
+            let mark = Mark {
+                before_nanos: arrival.map_or(0, Nanos::as_u64),
+                after_nanos,
+            };
+            let standing = self.standing(after_nanos, now_nanos);
+            Ok(((standing, mark), Nanos::new(after_nanos)))
         })
     }
 
-    fn give_back(&self, cell: &InMemoryState) {
-        let Ok(()) = cell.measure_and_replace(&NotKeyed::NonKey, |arrival| {
-            let arrival_nanos = arrival.map_or(0, Nanos::as_u64);
-            let earlier = arrival_nanos.saturating_sub(self.interval_nanos);
-            Ok::<_, Infallible>(((), Nanos::new(earlier)))
+    /// Puts the cell back to what it was, if nobody has taken of it since.
+    ///
+    /// Had somebody, time might have given back already what would be given back here, and both
+    /// together would be too much.
+    fn undo(&self, cell: &InMemoryState, mark: Mark) {
+        // Where it cannot be undone, one less is admitted.
+        let _ = cell.measure_and_replace(&NotKeyed::NonKey, |arrival| {
+            let is_untouched = arrival.map_or(0, Nanos::as_u64) == mark.after_nanos;
+            match is_untouched {
+                true => Ok(((), Nanos::new(mark.before_nanos))),
+                false => Err(()),
+            }
         });
+    }
+
+    /// In as much debt as the shared one: who has a share in that does not get rid of it.
+    fn fresh(&self, shared: &InMemoryState) -> InMemoryState {
+        let cell = InMemoryState::default();
+        if let Some(arrival) = arrival(shared) {
+            let _ =
+                cell.measure_and_replace(&NotKeyed::NonKey, |_| Ok::<_, Infallible>(((), arrival)));
+        }
+        cell
     }
 
     fn is_whole(&self, cell: &InMemoryState, now_nanos: u64) -> bool {
@@ -125,7 +147,7 @@ mod tests {
         let rate = rate(10, Duration::from_secs(1), 3);
         let cell = InMemoryState::default();
         for remaining in [2, 1, 0] {
-            let standing = rate.take(&cell, SECOND_NANOS).expect("within the burst");
+            let (standing, _) = rate.take(&cell, SECOND_NANOS).expect("within the burst");
             assert_eq!(standing.remaining, remaining);
         }
         let full = rate
@@ -142,12 +164,12 @@ mod tests {
     fn says_when_it_is_whole_again_or_has_room_again() {
         let rate = rate(1, Duration::from_secs(10), 2);
         let cell = InMemoryState::default();
-        let standing = rate.take(&cell, SECOND_NANOS).expect("room");
+        let (standing, _) = rate.take(&cell, SECOND_NANOS).expect("room");
         assert_eq!(
             (standing.remaining, standing.wait),
             (1, Some(Duration::from_secs(10)))
         );
-        let standing = rate.take(&cell, 2 * SECOND_NANOS).expect("room");
+        let (standing, _) = rate.take(&cell, 2 * SECOND_NANOS).expect("room");
         assert_eq!(
             (standing.remaining, standing.wait),
             (0, Some(Duration::from_secs(9)))
@@ -159,14 +181,26 @@ mod tests {
     }
 
     #[test]
-    fn is_as_before_when_what_was_taken_is_given_back() {
+    fn is_as_before_when_a_take_is_undone() {
         let rate = rate(5, Duration::from_secs(1), 2);
         let cell = InMemoryState::default();
         rate.take(&cell, SECOND_NANOS).expect("room");
-        rate.take(&cell, SECOND_NANOS).expect("room");
-        rate.give_back(&cell);
+        let (_, mark) = rate.take(&cell, SECOND_NANOS).expect("room");
+        rate.undo(&cell, mark);
         assert!(rate.take(&cell, SECOND_NANOS).is_ok());
         assert!(rate.take(&cell, SECOND_NANOS).is_err());
+    }
+
+    /// A request that loses at another policy may be held up in between for as long as you like.
+    #[test]
+    fn hands_out_nothing_twice_when_a_take_is_undone_late() {
+        let rate = rate(1_000, Duration::from_secs(1), 1);
+        let cell = InMemoryState::default();
+        let (_, mark) = rate.take(&cell, SECOND_NANOS).expect("room");
+        let later = SECOND_NANOS + 2_000_000;
+        rate.take(&cell, later).expect("time has given it back");
+        rate.undo(&cell, mark);
+        assert!(rate.take(&cell, later).is_err());
     }
 
     #[test]

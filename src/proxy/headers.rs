@@ -6,8 +6,6 @@
 //! a value that is passed on. Called by: `proxy`. Start reading at
 //! [`RequestCleaner::clean_request`].
 
-use std::time::{Duration, SystemTime};
-
 use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -80,20 +78,6 @@ static NOT_RETURNED: [HeaderName; 7] = [
     HeaderName::from_static("ratelimit"),
     HeaderName::from_static("ratelimit-policy"),
 ];
-
-/// How long an answer asks to wait before the next request: `Retry-After`, in seconds or as a date,
-/// which is compared with the clock of this machine. `None` if it is missing, malformed or past.
-///
-/// # Source
-/// RFC 9110, 10.2.3.
-pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    if let Ok(seconds) = value.parse::<u32>() {
-        return (seconds > 0).then(|| Duration::from_secs(seconds.into()));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    date.duration_since(SystemTime::now()).ok()
-}
 
 /// Removes from requests what MODEN is not to see; built at load.
 #[derive(Debug)]

@@ -71,7 +71,7 @@ pub(super) struct Record {
     method: Method,
     uri: Uri,
     route: Option<Arc<Route>>,
-    /// Held until the reply is delivered, which is when the request no longer counts as running.
+    /// Held until the answer is here or, streamed, delivered: so long the request counts as running.
     permit: Option<Permit>,
     client: Option<ClientIdentity>,
     slot: Option<Slot>,
@@ -88,6 +88,9 @@ pub(super) struct Record {
     pub(super) moden_code: Option<i64>,
     pub(super) outcome: Outcome,
     pub(super) reply_bytes: u64,
+    /// Whether the reply must be the connection's last: the rest of the request's body may still be
+    /// on its way, and must not be read as a request.
+    pub(super) is_last: bool,
 }
 
 impl Record {
@@ -125,6 +128,7 @@ impl Record {
             moden_code: None,
             outcome: Outcome::NotSent,
             reply_bytes: 0,
+            is_last: false,
         }
     }
 
@@ -161,8 +165,7 @@ impl Record {
     /// The denial of the policy that has no room.
     pub(super) fn pass_limits(&mut self, route: &Route) -> Result<(), Denied> {
         let subject = Subject::new(route.index, self.connection.peer_address);
-        let permit = self.snapshot.limits.admit(subject, self.started)?;
-        self.permit = Some(permit);
+        self.permit = self.snapshot.limits.admit(subject, self.started)?;
         Ok(())
     }
 
@@ -275,8 +278,9 @@ impl Drop for Record {
             if let Some(limit) = &self.limit {
                 line.plain("limit", limit);
             }
-            if let Some(limit) = self.permit.as_ref().and_then(Permit::observed) {
-                line.plain("limit_observed", limit);
+            let observed = self.permit.iter().flat_map(Permit::observed);
+            if let Some(names) = joined(observed) {
+                line.plain("limit_observed", &names);
             }
             if let Some(code) = self.moden_code {
                 line.signed("moden_code", code);
@@ -298,6 +302,13 @@ impl Drop for Record {
             }
         });
     }
+}
+
+/// Names with commas between them; `None` without any, which is the rule.
+fn joined<'n>(names: impl Iterator<Item = &'n str>) -> Option<String> {
+    names
+        .map(str::to_owned)
+        .reduce(|names, name| names + "," + &name)
 }
 
 fn id_header(id: &Uuid) -> HeaderValue {

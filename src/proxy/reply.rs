@@ -76,7 +76,10 @@ pub(super) fn refuse(error: &ProxyError, mut record: Record) -> Response<ReplyBo
         _ => None,
     };
     let (mut response, reply_bytes) = problem(&face, outcome, &record.marks(), denied);
-    record.reply_bytes = reply_bytes;
+    record.reply_bytes = match record.is_head() {
+        true => 0,
+        false => reply_bytes,
+    };
     let headers = response.headers_mut();
     put_limits(&record, headers);
     if let Some(denied) = denied {
@@ -86,8 +89,7 @@ pub(super) fn refuse(error: &ProxyError, mut record: Record) -> Response<ReplyBo
     if let ProxyError::MethodNotAllowed { allow } = error {
         headers.insert(ALLOW, allow.clone());
     }
-    if matches!(error, ProxyError::Body(_) | ProxyError::LengthRequired) {
-        // The rest of the body may still be on its way; it must not be read as a request.
+    if record.is_last {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -122,13 +124,9 @@ fn put_limits(record: &Record, headers: &mut HeaderMap) {
 }
 
 /// Tells when to come again.
-///
-/// # Source
-/// RFC 9110 section 10.2.3: whole seconds; rounded up, so that nobody comes early, and at least 1.
 fn put_denial(denied: &Denied, record: &Record, headers: &mut HeaderMap) {
-    let wait = denied.wait;
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    let seconds = HeaderValue::from(denied.retry_after_seconds());
+    headers.insert(RETRY_AFTER, seconds);
     if let Some(field) = &denied.field {
         headers.insert(RATELIMIT, field.clone());
     }

@@ -20,7 +20,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::config::{LimitMode, NO_ROUTE};
+use crate::config::{LimitMode, NO_ROUTE, UPSTREAM_LIMIT};
 use crate::domain::{Environment, Outcome};
 use reading::Readings;
 
@@ -243,7 +243,7 @@ impl Metrics {
             proxy_request_bytes: counter(
                 &registry,
                 "gateway_proxy_request_bytes_total",
-                "Bytes of the bodies of requests, as far as they were received.",
+                "Bytes of the bodies of requests; of a held one that broke off, none.",
             ),
             proxy_reply_bytes: counter(
                 &registry,
@@ -362,6 +362,12 @@ impl Metrics {
             accepted: self.server_connections_accepted.with_label_values(labels),
             accept_failures: self.server_accept_failures.with_label_values(labels),
         }
+    }
+
+    /// Counts the denials while MODEN wants to be left alone.
+    pub fn upstream_limit_denied(&self) -> IntCounter {
+        self.limits_denied
+            .with_label_values(&[UPSTREAM_LIMIT, LimitMode::Enforce.as_str()])
     }
 
     /// The handles of one policy.

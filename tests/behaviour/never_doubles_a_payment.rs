@@ -230,7 +230,11 @@ fn assert_each_committed_once(control: &Control, count: usize) {
 fn clients_that_leave_right_after_sending_have_paid() {
     let _alone = alone();
     let simulator = TestSimulator::start();
-    let gateway = TestGateway::before(&simulator);
+    // Nobody waits for an answer, so all of them may want a connection to MODEN at once.
+    let gateway = TestGateway::builder()
+        .simulator(&simulator)
+        .upstream("queue_timeout = \"20s\"")
+        .start();
     in_parallel(CONCURRENCY, TRIES, |number| {
         let mut client = gateway.connect();
         client.write(payment(&format!("order-{number}")));

@@ -32,29 +32,6 @@ fn cleaned_answer(lines: &[Line]) -> HeaderMap {
 
 /// attacks.md, rows 14, 17 and 19; RFC 9110, 7.6.1.
 #[test]
-fn reads_how_long_to_wait_in_seconds_and_as_a_date() {
-    let wait = |value: &str| {
-        let value = HeaderValue::from_str(value).expect("a field value");
-        retry_after(&HeaderMap::from_iter([(header::RETRY_AFTER, value)]))
-    };
-    assert_eq!(wait("7"), Some(Duration::from_secs(7)));
-    for value in [
-        "",
-        "0",
-        "-1",
-        "7.5",
-        "soon",
-        "Sun, 06 Nov 1994 08:49:37 GMT",
-    ] {
-        assert_eq!(wait(value), None, "{value}");
-    }
-    let in_an_hour = SystemTime::now() + Duration::from_secs(3_600);
-    let wait = wait(&httpdate::fmt_http_date(in_an_hour)).expect("a date to come");
-    assert!((3_590..=3_600).contains(&wait.as_secs()), "{wait:?}");
-    assert_eq!(retry_after(&HeaderMap::new()), None);
-}
-
-#[test]
 fn removes_what_is_not_the_clients_to_send_on() {
     let left = cleaned(&[
         ("connection", "close"),
@@ -497,15 +474,4 @@ proptest! {
         append_via(&mut headers, Version::HTTP_11);
         prop_assert!(is_own_loop(&headers), "our own line stands for itself");
     }
-}
-
-#[test]
-fn review_a_wait_beyond_32_bits_is_long_and_no_sign_is_a_number() {
-    let of = |text: &'static str| {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(text));
-        retry_after(&headers)
-    };
-    assert!(of("9999999999").is_some(), "RFC 9110 10.2.3: 1*DIGIT, any size");
-    assert_eq!(of("+5"), None, "a sign is not a digit");
 }
