@@ -51,7 +51,7 @@ pub struct TargetError(#[from] InvalidUri);
 /// answer to a crooked path is the same in both.
 ///
 /// # Source
-/// design.md, promise 2; RFC 3986, 2.3 and 3.3; RFC 9110, 7.7.
+/// RFC 3986, 2.3 and 3.3; RFC 9110, 7.7.
 pub fn resolve<'t>(
     target: &'t str,
     environment: Environment,

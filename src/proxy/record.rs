@@ -215,8 +215,8 @@ impl Record {
             self.code = Some(Code::Draining);
         }
         tracing::warn!(
-            request.id = self.request_id.to_str().unwrap_or_default(),
-            exchange.id = %self.exchange_id.as_hyphenated(),
+            request_id = self.request_id.to_str().unwrap_or_default(),
+            exchange_id = %self.exchange_id.as_hyphenated(),
             route = self.route.as_ref().map(|route| route.name.as_str()),
             method = self.method.as_str(),
             running = %humantime::format_duration(whole_millis(self.started.elapsed())),

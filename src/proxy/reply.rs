@@ -210,17 +210,13 @@ fn log(error: &ProxyError, face: &Face, record: &Record) {
     match face.fault {
         Fault::Client | Fault::Nobody => {}
         Fault::Gateway => {
-            tracing::error!(
-                code = face.code.as_str(),
-                request.id = request_id,
-                "{error}"
-            );
+            tracing::error!(code = face.code.as_str(), request_id, "{error}");
         }
         Fault::Upstream => {
             tracing::warn!(
                 code = face.code.as_str(),
                 outcome = error.outcome().as_str(),
-                request.id = request_id,
+                request_id,
                 "{error}"
             );
         }

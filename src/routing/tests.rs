@@ -100,7 +100,7 @@ fn allows_the_methods_of_all_routes_for_the_path_and_of_no_other() {
     assert_eq!(found(&routes, Method::POST, "/pay/other"), "only GET, HEAD");
 }
 
-/// attacks.md, row 18.
+/// An upstream that echoes a TRACE would show the client the credential; RFC 9110, 9.3.8.
 #[test]
 fn never_lets_trace_or_connect_through() {
     let routes = [route(

@@ -84,7 +84,7 @@ pub enum BindError {
          ListenStream= and Accept=no in the socket unit"
     )]
     NoListener,
-    /// Promise 8 of the design, for a socket whose address was not known before.
+    /// It asks nobody who they are and does not say so; its address was not known before.
     #[error("systemd passed {address}, which {OPEN_TO_OTHERS}")]
     OpenToOthers {
         /// Where it listens.

@@ -1,5 +1,5 @@
-//! Promise 16, the access log: one JSON line a request, the same fields in the same order, and
-//! nothing that a peer sends can break it.
+//! The access log: one JSON line a request, the same fields in the same order, and nothing that a
+//! peer sends can break it.
 
 use moden_gateway::simulator::{Fault, Times};
 use serde_json::{Map, Value};

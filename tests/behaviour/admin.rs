@@ -1,4 +1,4 @@
-//! Promise 16, in part: what operators see and do, and who is taken for one.
+//! The admin listener: what operators see and do, and who is taken for one.
 
 use std::fs;
 use std::time::{Duration, Instant};

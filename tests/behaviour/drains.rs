@@ -1,4 +1,4 @@
-//! Promise 12: told to end, the gateway finishes what it has accepted.
+//! Told to end, the gateway finishes what it has accepted.
 //!
 //! Accepted is every request that a client began to write on an open connection before it was told
 //! `Connection: close` or saw the end of the stream.

@@ -1,11 +1,12 @@
-//! Promise 2: one process serves one environment, and no spelling of a path reaches the other.
+//! One process serves one environment, and no spelling of a path reaches the other.
 
 use moden_gateway::domain::Environment;
 
 use crate::support::{Message, TestGateway, TestSimulator, payment, post};
 
 /// Targets as they stand in the request line, and the code with which the sandbox's gateway and
-/// production's refuse them. `attacks.md` rows 12 and 13.
+/// production's refuse them: paths that a server could normalise into others, and crossings over to
+/// the other environment.
 const HOSTILE: &[(&str, &str, &str)] = &[
     // Readings that climb.
     ("/pay/../gateway", "path-ambiguous", "path-ambiguous"),

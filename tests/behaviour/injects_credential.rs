@@ -1,4 +1,4 @@
-//! Promise 1: exactly one `Authorization` reaches MODEN, ours; without one nothing is forwarded.
+//! Exactly one `Authorization` reaches MODEN, ours; without one nothing is forwarded.
 
 use moden_gateway::simulator::{Fault, Times};
 

@@ -1,4 +1,4 @@
-//! Promise 6: named limits in layers; a denial costs nothing in any of them, says when to come
+//! Named limits in layers; a denial costs nothing in any of them, says when to come
 //! again, and is on record with the name of its policy.
 
 use std::net::Ipv4Addr;

@@ -1,4 +1,4 @@
-//! Promise 4: what left is never sent again, and what a client began is brought to its end.
+//! What left is never sent again, and what a client began is brought to its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, mpsc};

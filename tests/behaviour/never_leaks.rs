@@ -1,4 +1,4 @@
-//! Promise 10: a marker secret that is sent on every path shows up nowhere but at MODEN.
+//! A marker secret that is sent on every path shows up nowhere but at MODEN.
 //!
 //! Searched are all replies, the access log, the application log at trace level, the admin
 //! listener, `Debug` of the configuration and of the app, and the faults of a configuration.

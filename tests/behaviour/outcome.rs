@@ -1,4 +1,4 @@
-//! Promise 3: every reply and every log line says what became of the request, and it is true.
+//! Every reply and every log line says what became of the request, and it is true.
 //!
 //! Each case is tried a thousand times against an upstream that is killed at one exact point.
 

@@ -1,5 +1,5 @@
-//! Promise 16, the metrics: they say exactly what happened, in a text that Prometheus reads, and
-//! nothing that a client sends becomes a label.
+//! The metrics say exactly what happened, in a text that Prometheus reads, and nothing that a client
+//! sends becomes a label.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

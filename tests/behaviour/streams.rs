@@ -1,4 +1,4 @@
-//! Promise 13: above the hold sizes bodies stream both ways with backpressure, caps and deadlines.
+//! Above the hold sizes bodies stream both ways with backpressure, caps and deadlines.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read};

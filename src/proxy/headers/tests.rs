@@ -30,7 +30,7 @@ fn cleaned_answer(lines: &[Line]) -> HeaderMap {
     headers
 }
 
-/// attacks.md, rows 14, 17 and 19; RFC 9110, 7.6.1.
+/// Attacks: a removal ordered by `Connection`, a foreign `Host`, trailers; RFC 9110, 7.6.1.
 #[test]
 fn removes_what_is_not_the_clients_to_send_on() {
     let left = cleaned(&[
@@ -55,7 +55,7 @@ fn removes_what_is_not_the_clients_to_send_on() {
     assert!(left.is_empty(), "left over: {left:?}");
 }
 
-/// attacks.md, rows 13 and 16: the path and the method that were matched are the ones that count.
+/// Attack: fields that others trust to name the path or the method; those that were matched count.
 #[test]
 fn removes_what_could_make_an_upstream_read_another_path_or_method() {
     let left = cleaned(&[
@@ -86,7 +86,7 @@ fn passes_everything_else_with_its_lines_in_order() {
     assert_eq!(cleaned(&lines), headers(&lines));
 }
 
-/// attacks.md, row 14.
+/// Attack: `Connection` names a field that it should not reach; RFC 9110, 7.6.1.
 #[test]
 fn removes_what_any_connection_line_names_in_any_letter_case() {
     let left = cleaned(&[
@@ -112,7 +112,7 @@ fn reads_past_bytes_in_connection_that_are_no_name() {
     assert_eq!(headers, self::headers(&[("x-b", "2")]));
 }
 
-/// attacks.md, row 14: clean first, inject last.
+/// Attack: `Connection` names what the gateway adds. Clean first, inject last.
 #[test]
 fn leaves_nothing_behind_that_could_remove_what_is_injected() {
     let mut headers = cleaned(&[
@@ -135,7 +135,7 @@ fn leaves_nothing_behind_that_could_remove_what_is_injected() {
     assert_eq!(headers, self::headers(&expected));
 }
 
-/// attacks.md, row 15.
+/// Attack: twins of guarded names, with `_` or `.` where others read `-`.
 #[test]
 fn removes_twins_of_guarded_names_only() {
     let left = cleaned(&[

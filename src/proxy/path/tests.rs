@@ -95,7 +95,7 @@ fn refuses_the_sandbox_in_production_in_any_letter_case() {
     }
 }
 
-/// attacks.md, row 13.
+/// Attack: crossing over to the other environment.
 #[test]
 fn answers_a_crooked_crossing_alike_in_both_environments() {
     assert_refused_in_both(
@@ -117,7 +117,7 @@ fn answers_a_crooked_crossing_alike_in_both_environments() {
     );
 }
 
-/// attacks.md, row 12.
+/// Attack: a path that the next server normalises into another.
 #[test]
 fn refuses_whatever_another_server_could_read_otherwise() {
     assert_refused_in_both(
@@ -240,7 +240,7 @@ fn allows_what_a_route_allows_and_nothing_that_it_may_not() {
     }
 }
 
-/// attacks.md, row 17: of an absolute-form target only the path counts, the host never.
+/// Attack: request forgery by a foreign host in an absolute-form target; only its path counts.
 #[test]
 fn maps_absolute_form_by_its_path_alone() {
     let uri = Uri::from_static("http://evil.example/pay/a?b=c");

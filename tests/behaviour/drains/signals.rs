@@ -53,7 +53,7 @@ fn assert_names_the_stuck_payment(ended: &Ended) {
     assert_eq!(named.len(), 1, "{log:?}");
     let named = named[0];
     assert_eq!(named["level"], "WARN");
-    assert_eq!(named["request.id"], "order-1");
+    assert_eq!(named["request_id"], "order-1");
     assert_eq!(named["route"], "create-payment");
     assert_eq!(named["method"], "POST");
     assert_eq!(named["outcome"], "unknown");
@@ -66,7 +66,7 @@ fn assert_names_the_stuck_payment(ended: &Ended) {
 
     let access: Value = serde_json::from_str(ended.stdout.trim()).expect("one line of JSON");
     assert_eq!(access["request_id"], "order-1");
-    assert_eq!(access["exchange_id"], named["exchange.id"]);
+    assert_eq!(access["exchange_id"], named["exchange_id"]);
     assert_eq!(access["outcome"], "unknown");
 }
 
