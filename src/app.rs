@@ -32,7 +32,7 @@ use crate::credentials::Credentials;
 use crate::limits::Limits;
 use crate::proxy::{Control, Snapshot};
 use crate::server::{Accepted, Listener};
-use crate::systemd::{self, PassedSockets};
+use crate::systemd::{Notifier, PassedSockets};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Origin;
@@ -48,8 +48,13 @@ use self::credential::Loading;
 /// How long the cores have to end after the drain was given up.
 const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long the service manager has to hear of the end, from the beginning of the drain; no longer
+/// than [`GIVE_UP_TIMEOUT`], so that it never makes the end later.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How often limits forget keys that are whole again; until then they only cost memory.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
 /// What may come on top of the two times of the drain: [`GIVE_UP_TIMEOUT`], and a second for the
 /// last lines of either log.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -61,6 +66,7 @@ pub struct App {
     admin: Admin,
     cores: Vec<Core>,
     access_log: AccessLog,
+    notifier: Arc<Notifier>,
     health: Arc<Health>,
     credentials: Arc<Credentials>,
     limits: Arc<Limits>,
@@ -167,6 +173,7 @@ impl App {
         let access_log = AccessLog::start(&config.access_log.output, core_count, dropped)
             .context("failed to open access_log.output")?;
 
+        let notifier = Notifier::start().context("failed to start a thread")?;
         let draining = CancellationToken::new();
         let give_up = CancellationToken::new();
         let cores = (0..core_count)
@@ -194,6 +201,7 @@ impl App {
             admin,
             cores,
             access_log,
+            notifier: Arc::new(notifier),
             health,
             credentials,
             limits,
@@ -240,10 +248,11 @@ impl App {
             Loading::new(Arc::clone(&self.config), self.credentials, self.metrics),
             Arc::clone(&self.config),
             Arc::clone(&self.health),
+            Arc::clone(&self.notifier),
             has_started.clone(),
         );
         control.spawn(stop_control.clone().run_until_cancelled_owned(start));
-        let watchdog = watchdog::keep_alive(Arc::clone(&self.health));
+        let watchdog = watchdog::keep_alive(Arc::clone(&self.health), Arc::clone(&self.notifier));
         control.spawn(stop_control.clone().run_until_cancelled_owned(watchdog));
 
         let accepting = TaskTracker::new();
@@ -271,7 +280,8 @@ impl App {
             "draining"
         );
         self.health.draining();
-        systemd::stopping("draining");
+        let stopping = self.notifier.stopping("draining");
+        let stopping = tokio::time::timeout(NOTIFY_TIMEOUT, stopping);
         let close = async || {
             self.draining.cancel();
             accepting.wait().await;
@@ -305,6 +315,8 @@ impl App {
             let _ = tokio::time::timeout(GIVE_UP_TIMEOUT, finished()).await;
             close().await;
         }
+        // It began with the drain: in the normal case it was over long ago.
+        let _ = stopping.await;
         let mut report = DrainReport::default();
         for cut_off in cores.iter().map(Core::join) {
             report.unfinished += cut_off.requests;
@@ -336,6 +348,7 @@ async fn start(
     mut loading: Loading,
     config: Arc<Config>,
     health: Arc<Health>,
+    notifier: Arc<Notifier>,
     has_started: CancellationToken,
 ) {
     let environment = config.environment;
@@ -351,13 +364,13 @@ async fn start(
         "serving"
     );
     if has_credential {
-        systemd::ready(&format!("serving {environment}"));
+        notifier.ready(&format!("serving {environment}"));
     } else {
-        systemd::ready(&format!(
+        notifier.ready(&format!(
             "serving {environment}, waiting for the credential"
         ));
         loading.keep_trying().await;
-        systemd::status(&format!("serving {environment}"));
+        notifier.status(&format!("serving {environment}"));
     }
 }
 
