@@ -6,6 +6,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::failure::Failure;
 
 /// Runs the control thread's work on this thread.
+///
+/// What is still being read when it is over (a secret from a command or a mount that hangs) is not
+/// waited for: it has no part in the result and could hold up the end.
 pub(crate) fn on_control_thread<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
@@ -14,7 +17,9 @@ pub(crate) fn on_control_thread<T>(
         .build()
         .context("failed to start the control runtime")
         .map_err(|error| Failure::internal(&error))?;
-    runtime.block_on(work)
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
 }
 
 /// The signals that tell the program to end: SIGTERM and SIGINT, from now on.
