@@ -85,12 +85,14 @@ pub struct DrainReport {
     pub unfinished: usize,
     /// Connections that were cut off, those of the requests included.
     pub cut_connections: usize,
+    /// Those of the connections that had no request, not even the beginning of one.
+    pub idle_connections: usize,
 }
 
 impl DrainReport {
-    /// Whether nothing was cut off.
+    /// Whether nothing was cut off but connections without a request.
     pub fn is_clean(&self) -> bool {
-        self.unfinished == 0 && self.cut_connections == 0
+        self.unfinished == 0 && self.cut_connections == self.idle_connections
     }
 }
 
@@ -310,6 +312,9 @@ impl App {
             }
         };
         if !is_drained {
+            // Before anything is given up: what a core has not been handed must not be taken out of
+            // a socket. Accepting ends at its next turn, whatever the cores do.
+            close().await;
             self.give_up.cancel();
             // Cores that turn end at once; for one that is stuck nothing more can be done.
             let _ = tokio::time::timeout(GIVE_UP_TIMEOUT, finished()).await;
@@ -321,13 +326,20 @@ impl App {
         for cut_off in cores.iter().map(Core::join) {
             report.unfinished += cut_off.requests;
             report.cut_connections += cut_off.connections;
+            report.idle_connections += cut_off.idle_connections;
         }
-        if report.is_clean() {
+        if report == DrainReport::default() {
             tracing::info!("drained");
+        } else if report.is_clean() {
+            tracing::info!(
+                connections = report.cut_connections,
+                "drained; connections without a request were still open"
+            );
         } else {
             tracing::warn!(
                 requests = report.unfinished,
                 connections = report.cut_connections,
+                idle = report.idle_connections,
                 "the drain ended before every request did"
             );
         }
