@@ -48,6 +48,9 @@ use self::credential::Loading;
 /// How long the cores have to end after the drain was given up.
 const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long the access log's output may take to open before that is told.
+const OPENED_BY: Duration = Duration::from_secs(1);
+
 /// How long the service manager has to hear of the end, from the beginning of the drain; no longer
 /// than [`GIVE_UP_TIMEOUT`], so that it never makes the end later.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -171,8 +174,8 @@ impl App {
         let admin = Admin::bind(&config.admin, parts)
             .await
             .with_context(|| format!("failed to bind admin.address {}", config.admin.address))?;
-        let dropped = metrics.access_log_dropped.clone();
-        let access_log = AccessLog::start(&config.access_log.output, core_count, dropped)
+        let access_log = open_access_log(&config, core_count, &metrics)
+            .await
             .context("failed to open access_log.output")?;
 
         let notifier = Notifier::start().context("failed to start a thread")?;
@@ -349,6 +352,30 @@ impl App {
         self.access_log.close();
         report
     }
+}
+
+/// Starts the access log, on a thread that may block: a FIFO opens when somebody reads it, a file on a
+/// mount that is gone when that is back.
+async fn open_access_log(
+    config: &Config,
+    cores: usize,
+    metrics: &Metrics,
+) -> std::io::Result<AccessLog> {
+    let output = config.access_log.output.clone();
+    let dropped = metrics.access_log_dropped.clone();
+    let mut opening =
+        tokio::task::spawn_blocking(move || AccessLog::start(&output, cores, dropped));
+    let opened = match tokio::time::timeout(OPENED_BY, &mut opening).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            tracing::warn!(
+                "access_log.output is still being opened, and the start waits for it; a FIFO needs \
+                 a reader"
+            );
+            opening.await
+        }
+    };
+    opened?
 }
 
 /// Tries to load the credential, lets the listeners accept, says so, and goes on trying if need be.

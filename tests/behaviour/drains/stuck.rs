@@ -118,7 +118,9 @@ fn an_access_log_that_cannot_be_opened_yet_does_not_hold_up_the_end() {
     replace(&folder, "output = \"off\"", &format!("output = {fifo:?}"));
     assert!(sh(&format!("mkfifo '{}'", fifo.display())).status.success());
     let mut program = start_in(folder.path(), &RUN, &[]);
-    thread::sleep(Duration::from_secs(1));
+    program
+        .stderr
+        .until("access_log.output is still being opened");
     assert_ends(&mut program, FEW_SECONDS);
 }
 
