@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Admin, Health};
 use crate::config::{Config, ListenAddress, ServerConfig};
 use crate::credentials::Credentials;
+use crate::domain::Environment;
 use crate::limits::Limits;
 use crate::proxy::{Control, Snapshot};
 use crate::server::{Accepted, Listener};
@@ -321,7 +322,6 @@ impl App {
             self.give_up.cancel();
             // Cores that turn end at once; for one that is stuck nothing more can be done.
             let _ = tokio::time::timeout(GIVE_UP_TIMEOUT, finished()).await;
-            close().await;
         }
         // It began with the drain: in the normal case it was over long ago.
         let _ = stopping.await;
@@ -382,7 +382,7 @@ async fn open_access_log(
 ///
 /// The first attempt is waited for: who waits in the queue of a socket that outlived the last process
 /// must not be answered 503 for coming a moment too early. More are not: a failed start would not
-/// bring the credential.
+/// bring the credential. Once the drain has begun nothing is said any more.
 async fn start(
     mut loading: Loading,
     config: Arc<Config>,
@@ -394,7 +394,25 @@ async fn start(
     let has_credential = loading.attempt().await;
     has_started.cancel();
     health.serving();
-    let server = &config.server;
+    // Told to end in the meantime, nobody wants to hear of a start any more.
+    if !health.is_draining() {
+        announce(&config.server, environment, has_credential, &notifier);
+    }
+    if !has_credential {
+        loading.keep_trying().await;
+        if !health.is_draining() {
+            notifier.status(&format!("serving {environment}"));
+        }
+    }
+}
+
+/// Says to the log and the service manager that the start is over.
+fn announce(
+    server: &ServerConfig,
+    environment: Environment,
+    has_credential: bool,
+    notifier: &Notifier,
+) {
     // What a supervisor must grant after SIGTERM before it kills.
     let ends_within = server.drain_delay + server.drain_timeout + LAST_WORDS;
     tracing::info!(
@@ -402,15 +420,11 @@ async fn start(
         ends_within = %humantime::format_duration(ends_within),
         "serving"
     );
-    if has_credential {
-        notifier.ready(&format!("serving {environment}"));
-    } else {
-        notifier.ready(&format!(
-            "serving {environment}, waiting for the credential"
-        ));
-        loading.keep_trying().await;
-        notifier.status(&format!("serving {environment}"));
-    }
+    let wanting = match has_credential {
+        true => "",
+        false => ", waiting for the credential",
+    };
+    notifier.ready(&format!("serving {environment}{wanting}"));
 }
 
 /// An error and its causes in one line.
