@@ -169,6 +169,7 @@ fn run(requests: u64) -> anyhow::Result<()> {
                 Arc::new(connection),
                 Arc::new(proxy),
                 CancellationToken::new(),
+                Arc::default(),
             ));
             ask_all(client, requests).await
         })

@@ -29,10 +29,11 @@ use tokio_util::task::TaskTracker;
 use crate::admin::{self, Admin, Health};
 use crate::config::{Config, ListenAddress, ServerConfig};
 use crate::credentials::Credentials;
+use crate::domain::Environment;
 use crate::limits::Limits;
 use crate::proxy::{Control, Snapshot};
 use crate::server::{Accepted, Listener};
-use crate::systemd::{self, PassedSockets};
+use crate::systemd::{Notifier, PassedSockets};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::Origin;
@@ -48,8 +49,16 @@ use self::credential::Loading;
 /// How long the cores have to end after the drain was given up.
 const GIVE_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long the access log's output may take to open before that is told.
+const OPENED_BY: Duration = Duration::from_secs(1);
+
+/// How long the service manager has to hear of the end, from the beginning of the drain; no longer
+/// than [`GIVE_UP_TIMEOUT`], so that it never makes the end later.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How often limits forget keys that are whole again; until then they only cost memory.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
 /// What may come on top of the two times of the drain: [`GIVE_UP_TIMEOUT`], and a second for the
 /// last lines of either log.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -61,6 +70,7 @@ pub struct App {
     admin: Admin,
     cores: Vec<Core>,
     access_log: AccessLog,
+    notifier: Arc<Notifier>,
     health: Arc<Health>,
     credentials: Arc<Credentials>,
     limits: Arc<Limits>,
@@ -79,12 +89,14 @@ pub struct DrainReport {
     pub unfinished: usize,
     /// Connections that were cut off, those of the requests included.
     pub cut_connections: usize,
+    /// Those of the connections that had no request, not even the beginning of one.
+    pub idle_connections: usize,
 }
 
 impl DrainReport {
-    /// Whether nothing was cut off.
+    /// Whether nothing was cut off but connections without a request.
     pub fn is_clean(&self) -> bool {
-        self.unfinished == 0 && self.cut_connections == 0
+        self.unfinished == 0 && self.cut_connections == self.idle_connections
     }
 }
 
@@ -163,10 +175,11 @@ impl App {
         let admin = Admin::bind(&config.admin, parts)
             .await
             .with_context(|| format!("failed to bind admin.address {}", config.admin.address))?;
-        let dropped = metrics.access_log_dropped.clone();
-        let access_log = AccessLog::start(&config.access_log.output, core_count, dropped)
+        let access_log = open_access_log(&config, core_count, &metrics)
+            .await
             .context("failed to open access_log.output")?;
 
+        let notifier = Notifier::start().context("failed to start a thread")?;
         let draining = CancellationToken::new();
         let give_up = CancellationToken::new();
         let cores = (0..core_count)
@@ -194,6 +207,7 @@ impl App {
             admin,
             cores,
             access_log,
+            notifier: Arc::new(notifier),
             health,
             credentials,
             limits,
@@ -240,10 +254,11 @@ impl App {
             Loading::new(Arc::clone(&self.config), self.credentials, self.metrics),
             Arc::clone(&self.config),
             Arc::clone(&self.health),
+            Arc::clone(&self.notifier),
             has_started.clone(),
         );
         control.spawn(stop_control.clone().run_until_cancelled_owned(start));
-        let watchdog = watchdog::keep_alive(Arc::clone(&self.health));
+        let watchdog = watchdog::keep_alive(Arc::clone(&self.health), Arc::clone(&self.notifier));
         control.spawn(stop_control.clone().run_until_cancelled_owned(watchdog));
 
         let accepting = TaskTracker::new();
@@ -271,7 +286,8 @@ impl App {
             "draining"
         );
         self.health.draining();
-        systemd::stopping("draining");
+        let stopping = self.notifier.stopping("draining");
+        let stopping = tokio::time::timeout(NOTIFY_TIMEOUT, stopping);
         let close = async || {
             self.draining.cancel();
             accepting.wait().await;
@@ -300,22 +316,33 @@ impl App {
             }
         };
         if !is_drained {
+            // Before anything is given up: what a core has not been handed must not be taken out of
+            // a socket. Accepting ends at its next turn, whatever the cores do.
+            close().await;
             self.give_up.cancel();
             // Cores that turn end at once; for one that is stuck nothing more can be done.
             let _ = tokio::time::timeout(GIVE_UP_TIMEOUT, finished()).await;
-            close().await;
         }
+        // It began with the drain: in the normal case it was over long ago.
+        let _ = stopping.await;
         let mut report = DrainReport::default();
         for cut_off in cores.iter().map(Core::join) {
             report.unfinished += cut_off.requests;
             report.cut_connections += cut_off.connections;
+            report.idle_connections += cut_off.idle_connections;
         }
-        if report.is_clean() {
+        if report == DrainReport::default() {
             tracing::info!("drained");
+        } else if report.is_clean() {
+            tracing::info!(
+                connections = report.cut_connections,
+                "drained; connections without a request were still open"
+            );
         } else {
             tracing::warn!(
                 requests = report.unfinished,
                 connections = report.cut_connections,
+                idle = report.idle_connections,
                 "the drain ended before every request did"
             );
         }
@@ -327,22 +354,65 @@ impl App {
     }
 }
 
+/// Starts the access log, on a thread that may block: a FIFO opens when somebody reads it, a file on a
+/// mount that is gone when that is back.
+async fn open_access_log(
+    config: &Config,
+    cores: usize,
+    metrics: &Metrics,
+) -> std::io::Result<AccessLog> {
+    let output = config.access_log.output.clone();
+    let dropped = metrics.access_log_dropped.clone();
+    let mut opening =
+        tokio::task::spawn_blocking(move || AccessLog::start(&output, cores, dropped));
+    let opened = match tokio::time::timeout(OPENED_BY, &mut opening).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            tracing::warn!(
+                "access_log.output is still being opened, and the start waits for it; a FIFO needs \
+                 a reader"
+            );
+            opening.await
+        }
+    };
+    opened?
+}
+
 /// Tries to load the credential, lets the listeners accept, says so, and goes on trying if need be.
 ///
 /// The first attempt is waited for: who waits in the queue of a socket that outlived the last process
 /// must not be answered 503 for coming a moment too early. More are not: a failed start would not
-/// bring the credential.
+/// bring the credential. Once the drain has begun nothing is said any more.
 async fn start(
     mut loading: Loading,
     config: Arc<Config>,
     health: Arc<Health>,
+    notifier: Arc<Notifier>,
     has_started: CancellationToken,
 ) {
     let environment = config.environment;
     let has_credential = loading.attempt().await;
     has_started.cancel();
     health.serving();
-    let server = &config.server;
+    // Told to end in the meantime, nobody wants to hear of a start any more.
+    if !health.is_draining() {
+        announce(&config.server, environment, has_credential, &notifier);
+    }
+    if !has_credential {
+        loading.keep_trying().await;
+        if !health.is_draining() {
+            notifier.status(&format!("serving {environment}"));
+        }
+    }
+}
+
+/// Says to the log and the service manager that the start is over.
+fn announce(
+    server: &ServerConfig,
+    environment: Environment,
+    has_credential: bool,
+    notifier: &Notifier,
+) {
     // What a supervisor must grant after SIGTERM before it kills.
     let ends_within = server.drain_delay + server.drain_timeout + LAST_WORDS;
     tracing::info!(
@@ -350,15 +420,11 @@ async fn start(
         ends_within = %humantime::format_duration(ends_within),
         "serving"
     );
-    if has_credential {
-        systemd::ready(&format!("serving {environment}"));
-    } else {
-        systemd::ready(&format!(
-            "serving {environment}, waiting for the credential"
-        ));
-        loading.keep_trying().await;
-        systemd::status(&format!("serving {environment}"));
-    }
+    let wanting = match has_credential {
+        true => "",
+        false => ", waiting for the credential",
+    };
+    notifier.ready(&format!("serving {environment}{wanting}"));
 }
 
 /// An error and its causes in one line.

@@ -86,13 +86,21 @@ fn run(arguments: ConfigArguments) -> Result<(), Failure> {
         tracing::warn!("{warning}");
     }
     on_control_thread(async {
-        let mut signals = Signals::listen()?;
-        let app = App::bind(config, passed)
-            .await
-            .map_err(|error| Failure::start(&error))?;
+        let mut signals = Signals::listen_past_hangups()?;
+        let app = tokio::select! {
+            app = App::bind(config, passed) => app.map_err(|error| Failure::start(&error))?,
+            () = signals.next() => {
+                tracing::info!("told to end before the start was over");
+                return Ok(());
+            }
+        };
         for address in app.addresses() {
             tracing::info!(%address, "listening");
         }
+        let address = app
+            .admin_address()
+            .map_err(|error| Failure::internal(&error.into()))?;
+        tracing::info!(%address, "admin listening");
         finish(app.run_until(async || signals.next().await).await)
     })
 }

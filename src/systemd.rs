@@ -1,8 +1,9 @@
 //! The service manager: the sockets that it passes, and what it wants to be told.
 //!
 //! For: socket activation and `Type=notify` with its watchdog. Never does: decide when something is
-//! told; without systemd, every function here does nothing. Called by: `main`, `server` and `app`.
-//! Start reading at [`PassedSockets::take`].
+//! told, or wait for somebody who does not listen; without systemd nothing here does anything.
+//! Called by: `main`, `server` and `app`. Start reading at [`PassedSockets::take`] and
+//! [`Notifier::start`].
 //!
 //! Both protocols are variables of the environment, which the libraries read by themselves:
 //! `LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES`; `NOTIFY_SOCKET`; `WATCHDOG_USEC`, `WATCHDOG_PID`.
@@ -11,11 +12,20 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
+use std::thread;
 use std::time::Duration;
 
 use listenfd::ListenFd;
 use rustix::net::sockopt::socket_acceptconn;
 use sd_notify::NotifyState;
+use tokio::sync::{mpsc, oneshot};
+
+/// Messages that may wait for a service manager that does not listen; there are three in a run,
+/// and one that says "alive". Beyond it they are dropped.
+const WAITING_MESSAGES: usize = 8;
+
+/// How often a process should say that it is alive, at least.
+const LONGEST_BEAT: Duration = Duration::from_secs(1);
 
 /// The sockets that systemd has opened for this process and nobody has claimed yet.
 #[derive(Debug, Default)]
@@ -95,41 +105,99 @@ impl PassedSocket {
     }
 }
 
-/// Says that the start is over, and in words what the state is.
-pub fn ready(status: &str) {
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+/// Tells the service manager, if there is one, by a thread of its own.
+///
+/// The kernel keeps a handful of messages for a service manager that does not read (PID 1 frozen, a
+/// container runtime's shim stopped); after that sending blocks, which must stop no payment. The
+/// thread ends with this, or with the process.
+#[derive(Debug)]
+pub struct Notifier {
+    messages: mpsc::Sender<Message>,
 }
 
-/// Says in words what the state is.
-pub fn status(status: &str) {
-    tell(&[NotifyState::Status(status)]);
+/// Lines for the service manager, on their way.
+#[derive(Debug)]
+struct Message {
+    lines: String,
+    /// Dropped when there is nothing more to wait for.
+    _told: oneshot::Sender<()>,
 }
 
-/// Says that the end has begun, and in words what the state is.
-pub fn stopping(status: &str) {
-    tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
+impl Notifier {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When there can be no more threads.
+    pub fn start() -> io::Result<Self> {
+        let (messages, mut waiting) = mpsc::channel::<Message>(WAITING_MESSAGES);
+        thread::Builder::new()
+            .name("notify".to_owned())
+            .spawn(move || {
+                while let Some(message) = waiting.blocking_recv() {
+                    let lines = NotifyState::Custom(&message.lines);
+                    if let Err(error) = sd_notify::notify(&[lines]) {
+                        tracing::warn!(%error, "failed to tell the service manager");
+                    }
+                }
+            })?;
+        Ok(Self { messages })
+    }
+
+    /// Says that the start is over, and in words what the state is.
+    pub fn ready(&self, status: &str) {
+        self.tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    }
+
+    /// Says in words what the state is.
+    pub fn status(&self, status: &str) {
+        self.tell(&[NotifyState::Status(status)]);
+    }
+
+    /// Says that the end has begun, and in words what the state is.
+    ///
+    /// What is returned ends when it has been said; the process should not end before, but not
+    /// wait for long either.
+    pub fn stopping(&self, status: &str) -> impl Future<Output = ()> + use<> {
+        let told = self.tell(&[NotifyState::Stopping, NotifyState::Status(status)]);
+        async {
+            // Nothing is ever sent: the channel ends with the message.
+            let _ = told.await;
+        }
+    }
+
+    /// Says that the process is alive; see [`watchdog_interval`].
+    ///
+    /// Not while an older message waits: a beat that comes late says nothing.
+    pub fn alive(&self) {
+        if self.messages.capacity() == WAITING_MESSAGES {
+            self.tell(&[NotifyState::Watchdog]);
+        }
+    }
+
+    fn tell(&self, states: &[NotifyState<'_>]) -> oneshot::Receiver<()> {
+        let lines: Vec<_> = states.iter().map(ToString::to_string).collect();
+        let (told, is_told) = oneshot::channel();
+        let message = Message {
+            lines: lines.join("\n"),
+            _told: told,
+        };
+        if self.messages.try_send(message).is_err() {
+            tracing::warn!("the service manager does not listen; a message to it is lost");
+        }
+        is_told
+    }
 }
 
-/// Says that the process is alive; see [`watchdog_interval`].
-pub fn alive() {
-    tell(&[NotifyState::Watchdog]);
-}
-
-/// How often [`alive`] has to be said: at half of `WatchdogSec=`. `None` if it is not expected.
+/// How often [`Notifier::alive`] has to be said: four times in `WatchdogSec=`, and every second at
+/// least, so that a beat that is left out is made up for. `None` if it is not expected.
 ///
 /// # Source
-/// sd_watchdog_enabled(3), which recommends half.
+/// sd_watchdog_enabled(3), which recommends half: then one beat that falls into a moment of standing
+/// still can end the process.
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled()
-        .map(|limit| limit / 2)
+        .map(|limit| (limit / 4).min(LONGEST_BEAT))
         .filter(|interval| !interval.is_zero())
-}
-
-/// Tells the service manager, if there is one; one that does not listen must not end a payment.
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "failed to tell the service manager");
-    }
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ impl Health {
     }
 
     /// Whether no new work is wanted.
-    pub(super) fn is_draining(&self) -> bool {
+    pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Acquire)
     }
 

@@ -52,6 +52,8 @@ pub(super) struct CutOff {
     pub(super) requests: usize,
     /// Connections, those of the requests included.
     pub(super) connections: usize,
+    /// Those of the connections that had no request.
+    pub(super) idle_connections: usize,
 }
 
 impl Core {
@@ -71,13 +73,16 @@ impl Core {
                 .spawn(move || {
                     let _finished = finished.drop_guard();
                     let (index, health) = (parts.index, Arc::clone(&parts.health));
-                    let (proxy, connections) = runtime.block_on(run(parts, sockets, connections));
+                    let dropped_idle = Arc::new(AtomicUsize::new(0));
+                    let work = run(parts, sockets, connections, Arc::clone(&dropped_idle));
+                    let (proxy, connections) = runtime.block_on(work);
                     health.ended(index);
                     // With it go all tasks that are left, and each names its request.
                     drop(runtime);
                     CutOff {
                         requests: proxy.cut_off(),
                         connections,
+                        idle_connections: dropped_idle.load(Ordering::Relaxed),
                     }
                 })?
         };
@@ -130,6 +135,7 @@ impl Core {
             return CutOff {
                 requests: 0,
                 connections,
+                idle_connections: 0,
             };
         }
         let thread = self
@@ -142,10 +148,12 @@ impl Core {
     }
 }
 
+/// Serves what comes until all has ended or is given up; then, how many connections are left.
 async fn run(
     parts: Parts,
     mut sockets: mpsc::UnboundedReceiver<Accepted>,
     connections: Arc<AtomicUsize>,
+    dropped_idle: Arc<AtomicUsize>,
 ) -> (Arc<Proxy>, usize) {
     let serving = TaskTracker::new();
     let exchanges = TaskTracker::new();
@@ -164,7 +172,11 @@ async fn run(
     let all_ended = async {
         while let Some(accepted) = sockets.recv().await {
             let ended = Ended(Arc::clone(&connections));
-            let connection = accepted.serve(Arc::clone(&proxy), parts.draining.clone());
+            let connection = accepted.serve(
+                Arc::clone(&proxy),
+                parts.draining.clone(),
+                Arc::clone(&dropped_idle),
+            );
             serving.spawn(async move {
                 connection.await;
                 drop(ended);
@@ -189,7 +201,9 @@ async fn run(
         () = heart => {}
         () = parts.give_up.cancelled() => proxy.give_up(),
     }
-    (proxy, serving.len())
+    // What was handed over and not begun is cut off like the rest.
+    let left = serving.len() + sockets.len();
+    (proxy, left)
 }
 
 /// Counts a connection out, however it ends.

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,12 +46,16 @@ pub trait Service: Clone + Send + 'static {
 /// a request ends after one more second.
 ///
 /// After a reply that broke off, `abort` is called; it shall make the end of `io` a reset.
+///
+/// # Cancel safety
+/// Dropped before it ends, it is counted in `dropped_idle` if no request went down with it.
 pub async fn serve_connection<T, S>(
     io: T,
     abort: fn(&T),
     connection: Arc<ConnectionInfo>,
     service: S,
     draining: CancellationToken,
+    dropped_idle: Arc<AtomicUsize>,
 ) where
     T: Read + Write + Unpin + Send + 'static,
     S: Service,
@@ -91,13 +96,18 @@ pub async fn serve_connection<T, S>(
         );
 
     let mut serving = pin!(serving);
+    // Behind `serving`, so that it is dropped first and finds the connection as it was.
+    let mut unended = Unended {
+        watch: Arc::clone(&watch),
+        dropped_idle: Some(dropped_idle),
+    };
     let mut timer = pin!(tokio::time::sleep(listener.header_timeout));
     let mut drain_began = None;
     loop {
         tokio::select! {
             biased;
             // A client's errors are its own affair; every request that was one has its line.
-            _ended = serving.as_mut() => return,
+            _ended = serving.as_mut() => break,
             () = draining.cancelled(), if drain_began.is_none() => {
                 drain_began = Some(Instant::now());
             }
@@ -109,9 +119,28 @@ pub async fn serve_connection<T, S>(
                 serving.as_mut().graceful_shutdown();
                 listener.idle_timeout
             }
-            Look::Stuck => return,
+            Look::Stuck => break,
         };
         timer.as_mut().reset(Instant::now() + next);
+    }
+    unended.dropped_idle = None;
+}
+
+/// Counts a connection that is dropped without a request on it.
+struct Unended {
+    watch: Arc<Watch>,
+    /// `None` when the connection has ended by itself.
+    dropped_idle: Option<Arc<AtomicUsize>>,
+}
+
+impl Drop for Unended {
+    fn drop(&mut self) {
+        let Some(dropped_idle) = &self.dropped_idle else {
+            return;
+        };
+        if self.watch.is_idle() {
+            dropped_idle.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -213,7 +214,8 @@ impl Listener {
                         tracing::warn!(
                             listener = %address, error = %error, "failed to accept a connection"
                         );
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        let pause = tokio::time::sleep(ACCEPT_PAUSE);
+                        draining.run_until_cancelled(pause).await;
                     }
                 },
             }
@@ -285,6 +287,8 @@ impl Socket {
     }
 
     /// What the kernel has completed and nobody has accepted yet; closes the socket behind it.
+    ///
+    /// No more than its queue can hold, so that it ends however fast others come.
     fn close(self) -> Vec<Stream> {
         let mut waiting = Vec::new();
         match self {
@@ -292,7 +296,7 @@ impl Socket {
                 let Ok(listener) = listener.into_std() else {
                     return waiting;
                 };
-                while let Ok((stream, peer)) = listener.accept() {
+                for (stream, peer) in queue(|| listener.accept()) {
                     if stream.set_nonblocking(true).is_ok() {
                         waiting.push(Stream::Tcp(stream, peer));
                     }
@@ -302,7 +306,7 @@ impl Socket {
                 let Ok(listener) = listener.into_std() else {
                     return waiting;
                 };
-                while let Ok((stream, _unnamed)) = listener.accept() {
+                for (stream, _unnamed) in queue(|| listener.accept()) {
                     if stream.set_nonblocking(true).is_ok() {
                         waiting.push(Stream::Unix(stream));
                     }
@@ -311,6 +315,11 @@ impl Socket {
         }
         waiting
     }
+}
+
+/// What `accept` gives until it fails, as often as a queue can be long.
+fn queue<T>(mut accept: impl FnMut() -> io::Result<T>) -> impl Iterator<Item = T> {
+    (0..BACKLOG).map_while(move |_| accept().ok())
 }
 
 /// The sockets that systemd has passed by this name, one at least.
@@ -357,8 +366,13 @@ fn remove_leftover(path: &Path) -> io::Result<()> {
 }
 
 impl Accepted {
-    /// Serves the connection on the current core until it ends.
-    pub async fn serve<S: Service>(self, service: S, draining: CancellationToken) {
+    /// Serves the connection on the current core until it ends, as [`serve_connection`] does.
+    pub async fn serve<S: Service>(
+        self,
+        service: S,
+        draining: CancellationToken,
+        dropped_idle: Arc<AtomicUsize>,
+    ) {
         let Self {
             stream,
             listener,
@@ -381,7 +395,8 @@ impl Accepted {
                     // Closing with nothing left to linger for resets the connection.
                     let _ = io.inner().set_zero_linger();
                 };
-                serve_connection(TokioIo::new(stream), abort, connection, service, draining).await;
+                let io = TokioIo::new(stream);
+                serve_connection(io, abort, connection, service, draining, dropped_idle).await;
             }
             Stream::Unix(stream) => {
                 let connection = Arc::new(ConnectionInfo {
@@ -393,7 +408,8 @@ impl Accepted {
                     return;
                 };
                 // A Unix socket has no reset.
-                serve_connection(TokioIo::new(stream), |_| {}, connection, service, draining).await;
+                let io = TokioIo::new(stream);
+                serve_connection(io, |_| {}, connection, service, draining, dropped_idle).await;
             }
         }
     }

@@ -67,6 +67,11 @@ impl Watch {
         }
     }
 
+    /// Whether there is no request, not even the beginning of one, and nothing left to write.
+    pub(super) fn is_idle(&self) -> bool {
+        self.phase().0 == Phase::Idle && self.deaf_since.load(Ordering::Relaxed) == 0
+    }
+
     pub(super) fn wrote(&self, is_pending: bool) {
         let is_deaf = self.deaf_since.load(Ordering::Relaxed) != 0;
         if is_pending != is_deaf {
@@ -220,10 +225,12 @@ mod tests {
         let watch = Watch::new();
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(watch.phase(), (Phase::Idle, Duration::from_secs(2)));
+        assert!(watch.is_idle());
         watch.received();
         tokio::time::advance(Duration::from_secs(1)).await;
         watch.received();
         assert_eq!(watch.phase(), (Phase::Head, Duration::from_secs(1)));
+        assert!(!watch.is_idle(), "a request has begun");
         watch.begin_request();
         watch.received();
         assert_eq!(watch.phase(), (Phase::Busy, Duration::ZERO));
@@ -235,6 +242,7 @@ mod tests {
     async fn notices_a_client_that_takes_nothing() {
         let watch = Watch::new();
         watch.wrote(true);
+        assert!(!watch.is_idle(), "a reply is not all taken");
         tokio::time::advance(Duration::from_secs(3)).await;
         watch.wrote(true);
         assert_eq!(

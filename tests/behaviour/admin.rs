@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use crate::support::program::{Ended, Program, running_configuration, sh, start, start_in};
 use crate::support::{
-    Client, ClosedPort, GatewayBuilder, Message, PATIENCE, TestGateway, TestSimulator,
-    captured_log, eventually, payment, post, sha256,
+    Client, ClosedPort, GatewayBuilder, Message, PATIENCE, ScriptedUpstream, TestGateway,
+    TestSimulator, captured_log, eventually, payment, post, sha256,
 };
 
 const TOKEN: &str = "token-of-the-operators";
@@ -292,6 +292,36 @@ fn a_pause_leaves_what_runs_alone_and_stops_what_is_still_arriving() {
     let answer = running.answer();
     assert_eq!((answer.status(), answer.outcome()), (200, "answered"));
     assert_eq!(control.request_count(), 1);
+}
+
+/// The README: from the answer to `pause` on no request begins to be sent.
+#[test]
+fn a_pause_stops_what_still_waits_for_a_connection_to_moden() {
+    let upstream = ScriptedUpstream::start(|mut conversation| {
+        while conversation.request().is_some() {
+            std::thread::sleep(Duration::from_secs(1));
+            conversation.answer("{}");
+        }
+    });
+    let gateway = TestGateway::builder()
+        .admin(&format!("token_sha256 = \"{}\"", sha256(TOKEN)))
+        .threads(1)
+        .upstream("max_connections = 1\nqueue_timeout = \"10s\"")
+        .scripted(&upstream)
+        .start();
+    let mut running = gateway.connect();
+    running.begin(payment("order-1"));
+    eventually("the first at the upstream", || upstream.requests().pop());
+    let mut waiting = gateway.connect();
+    waiting.begin(payment("order-2"));
+    std::thread::sleep(Duration::from_millis(300));
+
+    turn(&gateway, "/control/pause");
+    assert_eq!(upstream.requests().len(), 1, "not a byte of it has left");
+    assert_eq!(running.answer().status(), 200);
+    let answer = waiting.answer();
+    assert_eq!((answer.status(), answer.outcome()), (503, "not-sent"));
+    assert_eq!(upstream.requests().len(), 1);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! `Connection: close` or saw the end of the stream.
 
 mod signals;
+mod stuck;
 mod systemd;
 
 use std::fs::OpenOptions;

@@ -210,3 +210,11 @@ fn says_what_is_done() {
     }
     gateway.await_log_lines(10);
 }
+
+/// Its head does not fit into any listener's `max_header_bytes`: the hot path says 431.
+#[test]
+fn a_target_longer_than_every_listener_takes_is_refused_here_as_it_is_there() {
+    let target = format!("/pay/{}", "a".repeat(20_000));
+    let text = table(&sandbox(), &["POST", &target]);
+    assert!(text.contains("431"), "{}", &text[text.len() - 2_000..]);
+}
