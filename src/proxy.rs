@@ -161,8 +161,12 @@ impl Proxy {
         let authorized = snapshot.credentials.authorize(request, &identity)?;
         record.begin_exchange(authorized.slot(), progress);
 
-        // 10: the exchange itself.
-        let answer = self.upstream.send(authorized, &mut record.facts).await;
+        // 10: the exchange itself, unless a pause came while it waited for a connection.
+        let may_begin = || snapshot.control.admit().map_err(ProxyError::from);
+        let answer = self
+            .upstream
+            .send(authorized, &mut record.facts, may_begin)
+            .await;
         record.end_exchange();
 
         // 11: what MODEN limits holds for all clients; a rejected credential is ours to mend, not

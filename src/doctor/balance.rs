@@ -16,7 +16,7 @@ use crate::credentials::{Credential, Credentials};
 use crate::domain::PathCharacters;
 use crate::proxy::{headers, path};
 use crate::telemetry::metrics::UpstreamMetrics;
-use crate::upstream::{Answer, AnswerBody, ExchangeFacts, Origin, Upstream};
+use crate::upstream::{Answer, AnswerBody, ExchangeFacts, Origin, Upstream, UpstreamError};
 
 /// The endpoint that tells the balance and changes nothing, as a client would call it.
 ///
@@ -55,8 +55,9 @@ pub(super) async fn examine(
     };
     let upstream = Upstream::new(Arc::clone(origin), 1, Arc::clone(metrics));
     let asked = SystemTime::now();
+    let may_begin = || Ok::<_, UpstreamError>(());
     let answer = upstream
-        .send(authorized, &mut ExchangeFacts::default())
+        .send(authorized, &mut ExchangeFacts::default(), may_begin)
         .await;
     let answered = SystemTime::now();
     match answer {
