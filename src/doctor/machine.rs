@@ -9,6 +9,7 @@ use tokio::net::TcpSocket;
 
 use super::report::{Check, Finding, Status};
 use crate::config::{Config, ListenAddress};
+use crate::server::SocketFile;
 
 /// Files that the process has open beside its connections: logs, listeners, admin connections,
 /// name servers, the runtimes' own.
@@ -112,19 +113,13 @@ fn try_tcp(address: SocketAddr) -> io::Result<Bind> {
 
 /// Looks without binding, which would leave a file behind.
 fn try_unix(path: &Path) -> io::Result<Bind> {
-    use std::os::unix::fs::FileTypeExt;
-    use std::os::unix::net::UnixStream;
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    match UnixStream::connect(path) {
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        // Left over from a gateway that is gone; the next one replaces it.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket => {
-            Ok(Bind::Free)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+    match SocketFile::look(path)? {
+        SocketFile::InUse => Err(io::ErrorKind::AddrInUse.into()),
+        // The next gateway replaces it.
+        SocketFile::LeftOver => Ok(Bind::Free),
+        SocketFile::Absent => {
             let folder = path.parent().unwrap_or(path);
             std::fs::metadata(folder).map(|_| Bind::Free)
         }
-        Err(error) => Err(error),
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Service, serve_connection};
+use super::socket_file::SocketFile;
 use crate::config::{ListenAddress, ListenerConfig, OPEN_TO_OTHERS};
 use crate::systemd::{PassedSocket, PassedSockets};
 use crate::telemetry::metrics::{Counted, ListenerMetrics};
@@ -225,10 +226,10 @@ impl Listener {
             // Before the socket is closed, so that it cannot be a successor's file.
             let _ = std::fs::remove_file(path);
         }
-        for stream in socket.close() {
+        socket.close(|stream| {
             // Beyond `max_connections` as well: the kernel has promised them a server.
             deliver(stream, Arc::clone(&connections).try_acquire_owned().ok());
-        }
+        });
     }
 }
 
@@ -284,32 +285,31 @@ impl Socket {
         }
     }
 
-    /// What the kernel has completed and nobody has accepted yet; closes the socket behind it.
-    fn close(self) -> Vec<Stream> {
-        let mut waiting = Vec::new();
+    /// Gives what the kernel has completed and nobody has accepted yet to `deliver`, and closes the
+    /// socket behind it; no more than were waiting, however many go on coming.
+    fn close(self, mut deliver: impl FnMut(Stream)) {
         match self {
             Self::Tcp(listener) => {
                 let Ok(listener) = listener.into_std() else {
-                    return waiting;
+                    return;
                 };
-                while let Ok((stream, peer)) = listener.accept() {
+                for (stream, peer) in (0..BACKLOG).map_while(|_| listener.accept().ok()) {
                     if stream.set_nonblocking(true).is_ok() {
-                        waiting.push(Stream::Tcp(stream, peer));
+                        deliver(Stream::Tcp(stream, peer));
                     }
                 }
             }
             Self::Unix(listener) => {
                 let Ok(listener) = listener.into_std() else {
-                    return waiting;
+                    return;
                 };
-                while let Ok((stream, _unnamed)) = listener.accept() {
+                for (stream, _unnamed) in (0..BACKLOG).map_while(|_| listener.accept().ok()) {
                     if stream.set_nonblocking(true).is_ok() {
-                        waiting.push(Stream::Unix(stream));
+                        deliver(Stream::Unix(stream));
                     }
                 }
             }
         }
-        waiting
     }
 }
 
@@ -344,16 +344,10 @@ fn check_openness(address: &ListenAddress, allow_anonymous: bool) -> Result<(), 
 /// Removes a socket file that nobody listens on; anything else in its place is left alone, and
 /// makes the bind fail.
 fn remove_leftover(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
-    use std::os::unix::net::UnixStream;
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    if is_socket
-        && UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-    {
-        std::fs::remove_file(path)?;
+    match SocketFile::look(path) {
+        Ok(SocketFile::LeftOver) => std::fs::remove_file(path),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 impl Accepted {
