@@ -109,9 +109,17 @@ fn judge_answer(answer: &Answer) -> Finding {
         Finding::bad(Check::Credential, severity, seen, Some(advice))
     };
     match status {
-        StatusCode::OK => Finding::ok(
+        StatusCode::OK if tells_success(&answer.body) => Finding::ok(
             Check::Credential,
             "MODEN accepts it: 200 to a question for the balance",
+        ),
+        StatusCode::OK => bad(
+            Status::Warn,
+            "nothing is known of it: 200 to a question for the balance, with a body that is not \
+             MODEN's"
+                .to_owned(),
+            "find out who answers in MODEN's place: a sign-in page of the network, or another \
+             service at base_url",
         ),
         StatusCode::UNAUTHORIZED => bad(
             Status::Fail,
@@ -147,6 +155,21 @@ fn judge_answer(answer: &Answer) -> Finding {
             "try again later; MODEN answers, but not this question",
         ),
     }
+}
+
+/// Whether this is MODEN's balance; an answer too long to be held is not.
+///
+/// # Source
+/// MODEN help page "Quick start", 2021-03-23: `{"status":"success","data":{…}}`.
+fn tells_success(body: &AnswerBody) -> bool {
+    #[derive(Deserialize)]
+    struct Success {
+        status: String,
+    }
+    let AnswerBody::Held(body) = body else {
+        return false;
+    };
+    serde_json::from_slice::<Success>(body).is_ok_and(|balance| balance.status == "success")
 }
 
 /// The integer that MODEN gives as the reason of a refusal.
