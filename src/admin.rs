@@ -57,7 +57,7 @@ use control::Turn;
 use status::Status;
 
 /// Admin connections at once; one more, and the oldest is closed.
-const MAX_CONNECTIONS: usize = 128;
+pub const MAX_CONNECTIONS: usize = 128;
 
 /// From accepting a connection to the last byte of its one answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);

@@ -16,5 +16,5 @@ mod socket_file;
 mod watch;
 
 pub use connection::{Service, serve_connection};
-pub use listener::{Accepted, BindError, ConnectionInfo, Listener, ListenerInfo};
+pub use listener::{Accepted, BindError, ConnectionInfo, Listener, ListenerInfo, listen_tcp};
 pub use socket_file::SocketFile;
