@@ -165,7 +165,6 @@ impl App {
                 .collect(),
         };
         let admin = Admin::bind(&config.admin, parts)
-            .await
             .with_context(|| format!("failed to bind admin.address {}", config.admin.address))?;
         let dropped = metrics.access_log_dropped.clone();
         let access_log = AccessLog::start(&config.access_log.output, core_count, dropped)
