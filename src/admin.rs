@@ -10,14 +10,15 @@
 //! accept -> known Host? -> path in TABLE? -> method? -> right (token)? -> answer
 //! ```
 //!
-//! It runs on the control thread. A connection carries one request and has one deadline; when there
-//! are too many, the oldest gives way, so that a newcomer such as a probe is always served.
+//! It runs on the control thread, but for the rendering of metrics. A connection carries one request
+//! and has one deadline; when there are too many, the oldest gives way to a newcomer such as a probe.
 
 mod access;
 mod client;
 mod control;
 mod health;
 mod page;
+mod scrape;
 mod status;
 
 use std::collections::VecDeque;
@@ -47,6 +48,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::config::AdminConfig;
 use crate::credentials::Credentials;
 use crate::proxy::{Control, Snapshot};
+use crate::server;
 use crate::telemetry::metrics::{self, Metrics};
 
 pub use client::{AdminClient, BearerToken, ClientError, Switched, TokenError};
@@ -54,10 +56,11 @@ pub use health::Health;
 
 use access::{Access, Refusal, Right};
 use control::Turn;
+use scrape::{Scrapes, Waiting};
 use status::Status;
 
 /// Admin connections at once; one more, and the oldest is closed.
-const MAX_CONNECTIONS: usize = 128;
+pub const MAX_CONNECTIONS: usize = 128;
 
 /// From accepting a connection to the last byte of its one answer.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -144,6 +147,7 @@ pub struct Parts {
 pub struct Admin {
     listener: TcpListener,
     desk: Arc<Desk>,
+    scrapers: Waiting,
 }
 
 /// What answers requests; shared by all connections.
@@ -151,19 +155,27 @@ pub struct Admin {
 struct Desk {
     access: Access,
     parts: Parts,
+    scrapes: Scrapes,
 }
 
 impl Admin {
-    /// Binds the address.
+    /// Binds the address; wants a tokio runtime.
     ///
     /// # Errors
     /// When the address is taken or not allowed.
-    pub async fn bind(config: &AdminConfig, parts: Parts) -> io::Result<Self> {
-        let listener = TcpListener::bind(config.address).await?;
+    pub fn bind(config: &AdminConfig, parts: Parts) -> io::Result<Self> {
+        let listener = server::listen_tcp(config.address)?;
         let access = Access::new(config, listener.local_addr()?);
+        let (scrapes, scrapers) = Scrapes::channel(MAX_CONNECTIONS);
+        let desk = Desk {
+            access,
+            parts,
+            scrapes,
+        };
         Ok(Self {
             listener,
-            desk: Arc::new(Desk { access, parts }),
+            desk: Arc::new(desk),
+            scrapers,
         })
     }
 
@@ -177,39 +189,51 @@ impl Admin {
 
     /// Serves for ever; ends, with all its connections, by being dropped.
     pub async fn serve(self) {
-        let mut tasks = JoinSet::new();
-        // The oldest first.
-        let mut connections: VecDeque<AbortHandle> = VecDeque::new();
-        loop {
-            let (stream, peer) = match self.listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(error = %error, "failed to accept an admin connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            while tasks.try_join_next().is_some() {}
-            connections.retain(|connection| !connection.is_finished());
-            if connections.len() >= MAX_CONNECTIONS
-                && let Some(oldest) = connections.pop_front()
-            {
-                oldest.abort();
+        let Self {
+            listener,
+            desk,
+            scrapers,
+        } = self;
+        let rendering = scrape::render_for(scrapers, Arc::clone(&desk.parts.metrics));
+        tokio::join!(serve_all(listener, desk), rendering);
+    }
+}
+
+/// Accepts connections and serves each as a task.
+async fn serve_all(listener: TcpListener, desk: Arc<Desk>) {
+    let mut tasks = JoinSet::new();
+    // The oldest first.
+    let mut connections: VecDeque<AbortHandle> = VecDeque::new();
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(error = %error, "failed to accept an admin connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
             }
-            let serving = serve_connection(stream, peer, Arc::clone(&self.desk));
-            let serving = tokio::time::timeout(CONNECTION_TIMEOUT, serving);
-            connections.push_back(tasks.spawn(async {
-                // One that takes too long is closed, whatever it is doing.
-                let _ = serving.await;
-            }));
+        };
+        while tasks.try_join_next().is_some() {}
+        connections.retain(|connection| !connection.is_finished());
+        if connections.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = connections.pop_front()
+        {
+            oldest.abort();
         }
+        let serving = serve_connection(stream, peer, Arc::clone(&desk));
+        let serving = tokio::time::timeout(CONNECTION_TIMEOUT, serving);
+        connections.push_back(tasks.spawn(async {
+            // One that takes too long is closed, whatever it is doing.
+            let _ = serving.await;
+        }));
     }
 }
 
 async fn serve_connection(stream: TcpStream, peer: SocketAddr, desk: Arc<Desk>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (head, _body) = request.into_parts();
-        std::future::ready(Ok::<_, Infallible>(desk.answer(&head, peer)))
+        let desk = Arc::clone(&desk);
+        async move { Ok::<_, Infallible>(desk.answer(&head, peer).await) }
     });
     // What goes wrong with an admin client's connection concerns that client only.
     let _ = http1::Builder::new()
@@ -222,9 +246,9 @@ async fn serve_connection(stream: TcpStream, peer: SocketAddr, desk: Arc<Desk>) 
 }
 
 impl Desk {
-    fn answer(&self, head: &request::Parts, peer: SocketAddr) -> Response<Full<Bytes>> {
+    async fn answer(&self, head: &request::Parts, peer: SocketAddr) -> Response<Full<Bytes>> {
         match self.admit(head) {
-            Ok(resource) => self.show(resource, peer),
+            Ok(resource) => self.show(resource, peer).await,
             Err(denial) => {
                 if head.method == Method::POST {
                     tracing::warn!(%peer, reason = %denial, "an admin request was refused");
@@ -250,16 +274,19 @@ impl Desk {
         Ok(*resource)
     }
 
-    fn show(&self, resource: Resource, peer: SocketAddr) -> Response<Full<Bytes>> {
+    async fn show(&self, resource: Resource, peer: SocketAddr) -> Response<Full<Bytes>> {
         let parts = &self.parts;
         match resource {
             Resource::Livez => self.liveness(),
             Resource::Readyz => self.readiness(),
-            Resource::Metrics => reply(
-                StatusCode::OK,
-                metrics::CONTENT_TYPE,
-                parts.metrics.render(),
-            ),
+            Resource::Metrics => match self.scrapes.text().await {
+                Some(text) => reply(StatusCode::OK, metrics::CONTENT_TYPE, text),
+                None => reply(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    TEXT,
+                    "the metrics could not be rendered\n",
+                ),
+            },
             Resource::Status => json(&Status::of(parts)),
             Resource::Page => {
                 let mut page = reply(StatusCode::OK, HTML, page::render(&Status::of(parts)));

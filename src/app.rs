@@ -14,6 +14,7 @@ mod core;
 mod credential;
 mod demo;
 mod inspect;
+mod open_files;
 mod watchdog;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -42,6 +44,7 @@ pub use crate::server::BindError;
 pub use crate::upstream::OriginError;
 pub use demo::Demo;
 pub use inspect::{Inspection, check, inspect};
+pub use open_files::OpenFiles;
 
 use self::core::Core;
 use self::credential::Loading;
@@ -140,13 +143,14 @@ impl App {
 
         let core_count = core_count(config.server.threads);
         let health = Arc::new(Health::new(core_count, Arc::clone(&credentials)));
+        let room = Arc::new(Semaphore::new(0));
         let listeners = config
             .listeners
             .iter()
             .enumerate()
             .map(|(index, listener)| {
                 let metrics = metrics.listener(index);
-                Listener::bind(listener, &mut passed, metrics).with_context(|| {
+                Listener::bind(listener, &mut passed, &room, metrics).with_context(|| {
                     format!(
                         "failed to bind listeners[{index}].address {}",
                         listener.address
@@ -173,7 +177,6 @@ impl App {
                 .collect(),
         };
         let admin = Admin::bind(&config.admin, parts)
-            .await
             .with_context(|| format!("failed to bind admin.address {}", config.admin.address))?;
         let access_log = open_access_log(&config, core_count, &metrics)
             .await
@@ -202,6 +205,11 @@ impl App {
             })
             .collect::<std::io::Result<Vec<_>>>()
             .context("failed to start a core")?;
+        let open_files = OpenFiles::raise(&config);
+        if let Some(warning) = open_files.warning() {
+            tracing::warn!("{warning}");
+        }
+        room.add_permits(open_files.client_room());
         Ok(Self {
             listeners,
             admin,

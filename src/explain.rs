@@ -129,6 +129,7 @@ pub fn explain(config: &Config, method: &Method, target: &str) -> Explanation {
 }
 
 fn judge(config: &Config, method: &Method, target: &str) -> Result<Way, RefusedRequest> {
+    check_length(config, method, target)?;
     let request = Uri::try_from(target).map(|uri| {
         // Which host a client names makes no difference, as long as it names one.
         let head = Request::builder().method(method).uri(uri).header(HOST, "");
@@ -143,6 +144,23 @@ fn judge(config: &Config, method: &Method, target: &str) -> Result<Way, RefusedR
         })?
         .into_parts();
     Ok(proxy::preview(config, &head)?)
+}
+
+/// Whether any listener takes a head with this target in it; hyper answers before anything is judged.
+fn check_length(config: &Config, method: &Method, target: &str) -> Result<(), RefusedRequest> {
+    let shortest = format!("{method} {target} HTTP/1.1\r\nHost:\r\n\r\n");
+    let listeners = config.listeners.iter();
+    let longest = listeners.map(|listener| listener.max_header_bytes).max();
+    if longest.is_some_and(|longest| shortest.len() > longest) {
+        return Err(RefusedRequest {
+            status: 431,
+            code: None,
+            detail: "this head is longer than max_header_bytes of every listener; it gets a bare \
+                     431 and no log line",
+            allow: None,
+        });
+    }
+    Ok(())
 }
 
 impl From<Refusal> for RefusedRequest {

@@ -190,8 +190,8 @@ impl Limits {
     ///
     /// # Errors
     /// [`Denied`] by MODEN's own limit.
-    pub fn check_hold_off(&self, now: Instant) -> Result<(), Denied> {
-        match self.upstream.wait(self.nanos(now)) {
+    pub fn check_hold_off(&self) -> Result<(), Denied> {
+        match self.hold_off_left() {
             None => Ok(()),
             Some(wait) => Err(self.upstream.deny(wait)),
         }
@@ -199,6 +199,10 @@ impl Limits {
 
     /// For how long MODEN wants to be left alone, if it does.
     pub fn hold_off_left(&self) -> Option<Duration> {
+        // Most have never met one; those need not look at the clock.
+        if self.upstream.was_never_held_off() {
+            return None;
+        }
         self.upstream.wait(self.nanos(Instant::now()))
     }
 

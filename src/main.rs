@@ -26,6 +26,10 @@ use self::main::control_thread::{Signals, on_control_thread};
 use self::main::failure::{CONFIGURATION, Failure, INTERNAL, UNAVAILABLE, USAGE};
 use self::main::{running, simulate};
 
+/// Gives memory back after a rush, which the C library's keeps; `.cargo/config.toml` sets it up.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The room's furniture: declared in here, its files are found in `main/`, beside this one.
 mod main {
     pub(super) mod arguments;

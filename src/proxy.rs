@@ -161,8 +161,16 @@ impl Proxy {
         let authorized = snapshot.credentials.authorize(request, &identity)?;
         record.begin_exchange(authorized.slot(), progress);
 
-        // 10: the exchange itself.
-        let answer = self.upstream.send(authorized, &mut record.facts).await;
+        // 10: the exchange itself, unless an operator or MODEN wanted none while the body came or a
+        // connection was waited for.
+        let may_begin = || -> Result<(), ProxyError> {
+            snapshot.control.admit()?;
+            Ok(snapshot.limits.check_hold_off()?)
+        };
+        let answer = self
+            .upstream
+            .send(authorized, &mut record.facts, may_begin)
+            .await;
         record.end_exchange();
 
         // 11: what MODEN limits holds for all clients; a rejected credential is ours to mend, not
@@ -224,9 +232,6 @@ async fn admit(
     }
     record.is_last = !body.is_held();
     record.set_body_bytes(body.length().unwrap_or_default());
-    // What came while the body did counts as well: nothing has been sent yet.
-    snapshot.control.admit()?;
-    snapshot.limits.check_hold_off(Instant::now())?;
     Ok(Admitted {
         head,
         body,

@@ -2,8 +2,8 @@
 //!
 //! For: listeners, the bound on connections, handing each connection to a core, the deadlines of a
 //! client that is silent, and closing down without losing a request. Never does: know what the
-//! service does. Called by: `app`. Start reading at [`Listener::accept_until`] and
-//! [`serve_connection`].
+//! service does. Called by: `app`, and `doctor` for [`SocketFile`]. Start reading at
+//! [`Listener::accept_until`] and [`serve_connection`].
 //!
 //! ```text
 //! control thread                         core (one thread, one runtime)
@@ -12,7 +12,9 @@
 
 mod connection;
 mod listener;
+mod socket_file;
 mod watch;
 
 pub use connection::{Service, serve_connection};
-pub use listener::{Accepted, BindError, ConnectionInfo, Listener, ListenerInfo};
+pub use listener::{Accepted, BindError, ConnectionInfo, Listener, ListenerInfo, listen_tcp};
+pub use socket_file::SocketFile;

@@ -11,7 +11,8 @@
 //!
 //! ```text
 //! send -> turn (max_connections, queue_timeout)
-//!      -> pool.take | connect (DNS, TCP, CONNECT, TLS)        not-sent if it fails
+//!      -> may_begin -> pool.take | connect (DNS, TCP, CONNECT, TLS) -> may_begin
+//!                                                             not-sent if it fails
 //!      -> exchange (meter marks the first write)              from here on: unknown if it fails
 //!      -> hold the answer | stream it                         answered when it is complete
 //! ```
@@ -88,32 +89,39 @@ impl Upstream {
     /// A request is handed to another connection only when hyper gives it back untouched; once a
     /// byte of it was written it is never sent again by anybody.
     ///
+    /// `may_begin` is asked right before the request is handed to a connection, each time: much
+    /// can have changed while it waited for one. It should cost no more than a few loads.
+    ///
     /// # Errors
-    /// [`UpstreamError`] says at which step it failed and, from the bytes written, whether MODEN
-    /// can have seen any of it.
+    /// What `may_begin` says, and then nothing was sent. Else [`UpstreamError`], which says at which
+    /// step it failed and, from the bytes written, whether MODEN can have seen any of it.
     ///
     /// # Cancel safety
     /// Must not be dropped once polled: the caller keeps it running when the client is gone.
-    pub async fn send(
+    pub async fn send<E: From<UpstreamError>>(
         &self,
         request: AuthorizedRequest,
         facts: &mut ExchangeFacts,
-    ) -> Result<Answer, UpstreamError> {
+        may_begin: impl Fn() -> Result<(), E>,
+    ) -> Result<Answer, E> {
         let deadline = Instant::now() + self.origin.limits.exchange_timeout;
         let turn = self.turn(deadline).await?;
         let mut request = request.into_request();
         let body_progress = request.body().progress();
         let mut fresh_connections = 0;
         loop {
+            may_begin()?;
             let mut connection = match self.pool.take() {
                 Some(connection) => connection,
                 None => {
                     fresh_connections += 1;
                     // Boxed, because the rare handshake is by far the largest part of an exchange
                     // and every request would carry the room for it.
-                    Box::pin(self.connector.connect(deadline))
+                    let connection = Box::pin(self.connector.connect(deadline))
                         .await
-                        .map_err(UpstreamError::not_sent)?
+                        .map_err(UpstreamError::not_sent)?;
+                    may_begin()?;
+                    connection
                 }
             };
             facts.attempts += 1;
@@ -140,7 +148,7 @@ impl Upstream {
                         pool: Arc::clone(&self.pool),
                         _turn: turn,
                     };
-                    return answer::receive(head, lease, &self.origin.limits, deadline).await;
+                    return Ok(answer::receive(head, lease, &self.origin.limits, deadline).await?);
                 }
                 Err(Interrupted::GivenBack(untouched))
                     if fresh_connections < MAX_FRESH_CONNECTIONS =>
@@ -148,9 +156,9 @@ impl Upstream {
                     request = *untouched;
                 }
                 Err(Interrupted::GivenBack(_)) => {
-                    return Err(UpstreamError::not_sent(Failure::Reset));
+                    return Err(UpstreamError::not_sent(Failure::Reset).into());
                 }
-                Err(Interrupted::Failed(error)) => return Err(error),
+                Err(Interrupted::Failed(error)) => return Err(error.into()),
             }
         }
     }

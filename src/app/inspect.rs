@@ -1,6 +1,6 @@
 //! Looking at a configuration and at everything that it names, without running it.
 
-use super::{chain, credential};
+use super::{OpenFiles, chain, credential};
 use crate::config::{
     self, ConfigFaults, Examined, ListenAddress, ListenerConfig, LoadOptions, Loaded,
 };
@@ -84,5 +84,9 @@ fn passed_socket_warnings(listeners: &[ListenerConfig]) -> Vec<String> {
 /// # Errors
 /// All faults of the configuration and of what it names, at once.
 pub fn check(options: &LoadOptions) -> Result<Loaded, ConfigFaults> {
-    inspect(options).examined.finish()
+    let mut loaded = inspect(options).examined.finish()?;
+    loaded
+        .warnings
+        .extend(OpenFiles::foresee(&loaded.config).warning());
+    Ok(loaded)
 }

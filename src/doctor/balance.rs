@@ -16,7 +16,7 @@ use crate::credentials::{Credential, Credentials};
 use crate::domain::PathCharacters;
 use crate::proxy::{headers, path};
 use crate::telemetry::metrics::UpstreamMetrics;
-use crate::upstream::{Answer, AnswerBody, ExchangeFacts, Origin, Upstream};
+use crate::upstream::{Answer, AnswerBody, ExchangeFacts, Origin, Upstream, UpstreamError};
 
 /// The endpoint that tells the balance and changes nothing, as a client would call it.
 ///
@@ -55,8 +55,9 @@ pub(super) async fn examine(
     };
     let upstream = Upstream::new(Arc::clone(origin), 1, Arc::clone(metrics));
     let asked = SystemTime::now();
+    let may_begin = || Ok::<_, UpstreamError>(());
     let answer = upstream
-        .send(authorized, &mut ExchangeFacts::default())
+        .send(authorized, &mut ExchangeFacts::default(), may_begin)
         .await;
     let answered = SystemTime::now();
     match answer {
@@ -108,9 +109,17 @@ fn judge_answer(answer: &Answer) -> Finding {
         Finding::bad(Check::Credential, severity, seen, Some(advice))
     };
     match status {
-        StatusCode::OK => Finding::ok(
+        StatusCode::OK if tells_success(&answer.body) => Finding::ok(
             Check::Credential,
             "MODEN accepts it: 200 to a question for the balance",
+        ),
+        StatusCode::OK => bad(
+            Status::Warn,
+            "nothing is known of it: 200 to a question for the balance, with a body that is not \
+             MODEN's"
+                .to_owned(),
+            "find out who answers in MODEN's place: a sign-in page of the network, or another \
+             service at base_url",
         ),
         StatusCode::UNAUTHORIZED => bad(
             Status::Fail,
@@ -146,6 +155,21 @@ fn judge_answer(answer: &Answer) -> Finding {
             "try again later; MODEN answers, but not this question",
         ),
     }
+}
+
+/// Whether this is MODEN's balance; an answer too long to be held is not.
+///
+/// # Source
+/// MODEN help page "Quick start", 2021-03-23: `{"status":"success","data":{…}}`.
+fn tells_success(body: &AnswerBody) -> bool {
+    #[derive(Deserialize)]
+    struct Success {
+        status: String,
+    }
+    let AnswerBody::Held(body) = body else {
+        return false;
+    };
+    serde_json::from_slice::<Success>(body).is_ok_and(|balance| balance.status == "success")
 }
 
 /// The integer that MODEN gives as the reason of a refusal.

@@ -4,36 +4,29 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use rustix::process::{Resource, getrlimit};
 use tokio::net::TcpSocket;
 
 use super::report::{Check, Finding, Status};
+use crate::app::OpenFiles;
 use crate::config::{Config, ListenAddress};
-
-/// Files that the process has open beside its connections: logs, listeners, admin connections,
-/// name servers, the runtimes' own.
-const OTHER_FILES: usize = 64;
-
-/// A pooled connection is looked at through a second handle.
-const FILES_OF_A_CONNECTION: usize = 2;
+use crate::server::SocketFile;
 
 /// Compares the limit of open files with what the configuration may need.
 pub(super) fn examine_open_files(config: &Config) -> Finding {
-    let clients: usize = config
-        .listeners
-        .iter()
-        .map(|listener| listener.max_connections)
-        .sum();
-    let needed = clients + FILES_OF_A_CONNECTION * config.upstream.max_connections + OTHER_FILES;
-    let Some(limit) = getrlimit(Resource::Nofile).current else {
+    let files = OpenFiles::foresee(config);
+    let Some(allowed) = files.allowed else {
         return Finding::ok(Check::OpenFiles, "there is no limit");
     };
-    let seen = format!("{needed} may be needed for all connections, {limit} are allowed");
-    if limit >= needed as u64 {
+    let seen = format!(
+        "{} may be needed for all connections, {allowed} are allowed",
+        files.needed()
+    );
+    if files.warning().is_none() {
         return Finding::ok(Check::OpenFiles, seen);
     }
-    let advice = "raise the limit (LimitNOFILE= in the unit, ulimit -n), or lower max_connections \
-                  of the listeners";
+    let seen = format!("{seen}: {} clients at once", files.client_room());
+    let advice = "raise the hard limit (LimitNOFILE= in the unit, ulimit -Hn), or lower \
+                  max_connections of the listeners";
     Finding::bad(Check::OpenFiles, Status::Warn, seen, advice)
 }
 
@@ -112,19 +105,13 @@ fn try_tcp(address: SocketAddr) -> io::Result<Bind> {
 
 /// Looks without binding, which would leave a file behind.
 fn try_unix(path: &Path) -> io::Result<Bind> {
-    use std::os::unix::fs::FileTypeExt;
-    use std::os::unix::net::UnixStream;
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    match UnixStream::connect(path) {
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
-        // Left over from a gateway that is gone; the next one replaces it.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket => {
-            Ok(Bind::Free)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+    match SocketFile::look(path)? {
+        SocketFile::InUse => Err(io::ErrorKind::AddrInUse.into()),
+        // The next gateway replaces it.
+        SocketFile::LeftOver => Ok(Bind::Free),
+        SocketFile::Absent => {
             let folder = path.parent().unwrap_or(path);
             std::fs::metadata(folder).map(|_| Bind::Free)
         }
-        Err(error) => Err(error),
     }
 }

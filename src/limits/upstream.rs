@@ -28,6 +28,11 @@ impl UpstreamLimit {
         }
     }
 
+    /// Whether MODEN has never asked for anything.
+    pub(super) fn was_never_held_off(&self) -> bool {
+        self.until_nanos.load(Ordering::Relaxed) == 0
+    }
+
     /// How long MODEN wants to be left alone, if it does.
     pub(super) fn wait(&self, now_nanos: u64) -> Option<Duration> {
         let until_nanos = self.until_nanos.load(Ordering::Relaxed);

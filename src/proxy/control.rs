@@ -21,7 +21,7 @@ pub(super) struct Paused;
 impl Control {
     /// Admits no request from now on; returns whether that is new.
     ///
-    /// Exchanges that have begun are left to end.
+    /// Exchanges that have begun are left to end; none that still waits for a connection begins.
     pub fn pause(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let millis = now.map_or(1, |since| {

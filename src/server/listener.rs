@@ -1,6 +1,7 @@
 //! Sockets that listen, and what is known of a connection that came in by one.
 
 use std::io;
+use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Service, serve_connection};
+use super::socket_file::SocketFile;
 use crate::config::{ListenAddress, ListenerConfig, OPEN_TO_OTHERS};
 use crate::systemd::{PassedSocket, PassedSockets};
 use crate::telemetry::metrics::{Counted, ListenerMetrics};
@@ -61,6 +63,8 @@ pub struct Listener {
     is_passed: bool,
     info: Arc<ListenerInfo>,
     connections: Arc<Semaphore>,
+    /// For the connections of all listeners together.
+    room: Arc<Semaphore>,
     metrics: ListenerMetrics,
 }
 
@@ -106,13 +110,29 @@ enum Socket {
     Unix(UnixListener),
 }
 
+/// A socket's queue, emptied without waiting for more.
+#[derive(Debug)]
+enum Waiting {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
 /// An accepted socket on its way to a core; it belongs to no runtime yet.
 #[derive(Debug)]
 pub struct Accepted {
     stream: Stream,
     listener: Arc<ListenerInfo>,
-    _permit: Option<OwnedSemaphorePermit>,
+    _place: Place,
     _counted: Counted,
+}
+
+/// A connection's place, given back when it ends.
+#[derive(Debug)]
+struct Place {
+    /// Among those of its listener; none for the last ones, which come when that no longer matters.
+    _connection: Option<OwnedSemaphorePermit>,
+    /// Among all.
+    _room: OwnedSemaphorePermit,
 }
 
 #[derive(Debug)]
@@ -126,13 +146,14 @@ impl Listener {
     ///
     /// One for each socket, of which systemd may have passed several by one name; they share
     /// `max_connections`. A Unix socket that is left over from a process that no longer listens is
-    /// replaced.
+    /// replaced. `room` has a permit for each connection that all listeners may have together.
     ///
     /// # Errors
     /// When the address is taken or not allowed, or what was passed cannot be served.
     pub fn bind(
         config: &ListenerConfig,
         passed: &mut PassedSockets,
+        room: &Arc<Semaphore>,
         metrics: ListenerMetrics,
     ) -> Result<Vec<Self>, BindError> {
         let connections = Arc::new(Semaphore::new(config.max_connections));
@@ -151,6 +172,7 @@ impl Listener {
                 is_passed,
                 info: Arc::new(info),
                 connections: Arc::clone(&connections),
+                room: Arc::clone(room),
                 metrics: metrics.clone(),
             }
         };
@@ -179,7 +201,8 @@ impl Listener {
     /// A socket that systemd has passed is only let go: whoever waits in it is served by the next
     /// process that gets it, and none is turned away in between.
     ///
-    /// At `max_connections` it stops accepting until one ends; clients wait in the backlog.
+    /// At `max_connections`, or when there is no room in the process, it stops accepting until one
+    /// ends; clients wait in the backlog.
     pub async fn accept_until(self, draining: CancellationToken, deliver: impl Fn(Accepted)) {
         let Self {
             socket,
@@ -187,28 +210,28 @@ impl Listener {
             is_passed,
             info,
             connections,
+            room,
             metrics,
         } = self;
-        let deliver = |stream, permit| {
+        let deliver = |stream, place| {
             metrics.accepted.inc();
             deliver(Accepted {
                 stream,
                 listener: Arc::clone(&info),
-                _permit: permit,
+                _place: place,
                 _counted: Counted::new(&metrics.connections),
             });
         };
         let accept = async || {
-            let permit = Arc::clone(&connections).acquire_owned().await;
-            let permit = permit.expect("the semaphore is never closed");
-            socket.accept().await.map(|stream| (stream, permit))
+            let place = Place::wait(&connections, &room).await;
+            socket.accept().await.map(|stream| (stream, place))
         };
         loop {
             tokio::select! {
                 biased;
                 () = draining.cancelled() => break,
                 accepted = accept() => match accepted {
-                    Ok((stream, permit)) => deliver(stream, Some(permit)),
+                    Ok((stream, place)) => deliver(stream, place),
                     Err(error) => {
                         metrics.accept_failures.inc();
                         tracing::warn!(
@@ -227,23 +250,40 @@ impl Listener {
             // Before the socket is closed, so that it cannot be a successor's file.
             let _ = std::fs::remove_file(path);
         }
-        for stream in socket.close() {
-            // Beyond `max_connections` as well: the kernel has promised them a server.
-            deliver(stream, Arc::clone(&connections).try_acquire_owned().ok());
+        // Beyond `max_connections` as well, as the kernel has promised them a server; but no more
+        // than were waiting, however many go on coming, and none for whom there is no file.
+        let places = iter::from_fn(|| Place::last(&connections, &room));
+        let waiting = socket.close().into_iter().flatten();
+        for (place, stream) in places.zip(waiting).take(BACKLOG as usize) {
+            deliver(stream, place);
         }
+    }
+}
+
+impl Place {
+    async fn wait(connections: &Arc<Semaphore>, room: &Arc<Semaphore>) -> Self {
+        let wait = async |permits: &Arc<Semaphore>| {
+            let permit = Arc::clone(permits).acquire_owned().await;
+            permit.expect("the semaphore is never closed")
+        };
+        Self {
+            _connection: Some(wait(connections).await),
+            _room: wait(room).await,
+        }
+    }
+
+    /// For who has waited already when the listener closes.
+    fn last(connections: &Arc<Semaphore>, room: &Arc<Semaphore>) -> Option<Self> {
+        Some(Self {
+            _connection: Arc::clone(connections).try_acquire_owned().ok(),
+            _room: Arc::clone(room).try_acquire_owned().ok()?,
+        })
     }
 }
 
 impl Socket {
     fn bind_tcp(address: SocketAddr) -> io::Result<(Self, ListenAddress)> {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        // A restart must not wait for connections of the last process to time out.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        let listener = socket.listen(BACKLOG)?;
+        let listener = listen_tcp(address)?;
         let bound = listener.local_addr()?;
         Ok((Self::Tcp(listener), ListenAddress::Tcp(bound)))
     }
@@ -286,40 +326,47 @@ impl Socket {
         }
     }
 
-    /// What the kernel has completed and nobody has accepted yet; closes the socket behind it.
-    ///
-    /// No more than its queue can hold, so that it ends however fast others come.
-    fn close(self) -> Vec<Stream> {
-        let mut waiting = Vec::new();
-        match self {
-            Self::Tcp(listener) => {
-                let Ok(listener) = listener.into_std() else {
-                    return waiting;
-                };
-                for (stream, peer) in queue(|| listener.accept()) {
-                    if stream.set_nonblocking(true).is_ok() {
-                        waiting.push(Stream::Tcp(stream, peer));
-                    }
-                }
-            }
-            Self::Unix(listener) => {
-                let Ok(listener) = listener.into_std() else {
-                    return waiting;
-                };
-                for (stream, _unnamed) in queue(|| listener.accept()) {
-                    if stream.set_nonblocking(true).is_ok() {
-                        waiting.push(Stream::Unix(stream));
-                    }
-                }
-            }
-        }
-        waiting
+    /// What the kernel has completed and nobody has accepted yet; it is closed behind that.
+    fn close(self) -> io::Result<Waiting> {
+        Ok(match self {
+            Self::Tcp(listener) => Waiting::Tcp(listener.into_std()?),
+            Self::Unix(listener) => Waiting::Unix(listener.into_std()?),
+        })
     }
 }
 
-/// What `accept` gives until it fails, as often as a queue can be long.
-fn queue<T>(mut accept: impl FnMut() -> io::Result<T>) -> impl Iterator<Item = T> {
-    (0..BACKLOG).map_while(move |_| accept().ok())
+impl Iterator for Waiting {
+    type Item = Stream;
+
+    fn next(&mut self) -> Option<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().ok()?;
+                stream.set_nonblocking(true).ok()?;
+                Some(Stream::Tcp(stream, peer))
+            }
+            Self::Unix(listener) => {
+                let (stream, _unnamed) = listener.accept().ok()?;
+                stream.set_nonblocking(true).ok()?;
+                Some(Stream::Unix(stream))
+            }
+        }
+    }
+}
+
+/// Binds an address and listens, with a long queue; wants a tokio runtime.
+///
+/// # Errors
+/// When the address is taken or not allowed.
+pub fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A restart must not wait for connections of the last process to time out.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The sockets that systemd has passed by this name, one at least.
@@ -353,16 +400,10 @@ fn check_openness(address: &ListenAddress, allow_anonymous: bool) -> Result<(), 
 /// Removes a socket file that nobody listens on; anything else in its place is left alone, and
 /// makes the bind fail.
 fn remove_leftover(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt;
-    use std::os::unix::net::UnixStream;
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
-    if is_socket
-        && UnixStream::connect(path)
-            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-    {
-        std::fs::remove_file(path)?;
+    match SocketFile::look(path) {
+        Ok(SocketFile::LeftOver) => std::fs::remove_file(path),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 impl Accepted {
@@ -376,7 +417,7 @@ impl Accepted {
         let Self {
             stream,
             listener,
-            _permit,
+            _place,
             _counted,
         } = self;
         match stream {

@@ -23,6 +23,9 @@ use crate::support::{
     APP_ID, AUTHORIZATION, ClosedPort, SECRET, ScriptedUpstream, TestSimulator, write_private,
 };
 
+/// MODEN's answer to a question for the balance.
+const BALANCE: &str = r#"{"status":"success","data":{"totalAssets":1.5,"coin":"USDT"}}"#;
+
 /// A configuration in a folder of its own, with its secrets, that can be changed before it is
 /// examined.
 struct Patient {
@@ -167,7 +170,9 @@ fn simulator_with_tls() -> TestSimulator {
 #[test]
 fn finds_nothing_wrong_where_all_is_well() {
     let simulator = TestSimulator::start();
-    let patient = Patient::new(simulator.base_url(Environment::Sandbox));
+    let mut patient = Patient::new(simulator.base_url(Environment::Sandbox));
+    // Each core wants files.
+    patient.server = "threads = 1".to_owned();
     let (code, text) = patient.run(&[]);
     let port = simulator.address().port().to_string();
     // What differs from run to run and from machine to machine.
@@ -185,7 +190,7 @@ fn finds_nothing_wrong_where_all_is_well() {
     ok       configuration  valid; read gateway.toml
     ok       secrets        environments.sandbox.app_id: read from a file that others can neither read nor replace
     ok       secrets        environments.sandbox.secret: read from a file that others can neither read nor replace
-    ok       open-files     82
+    ok       open-files     210
     ok       addresses      all can be listened on
     ok       dns            127.0.0.1 is an address and needs no name server
     ok       connection     127.0.0.1:PORT
@@ -232,6 +237,21 @@ fn follows_tls_to_the_certificates_and_the_credential() {
     let certificate = examination.seen("certificate");
     let subject = "CN=moden-gateway simulator: expires in ";
     assert!(certificate.starts_with(subject), "{certificate}");
+}
+
+/// Such as the sign-in page of a network.
+#[test]
+fn takes_no_other_answer_for_that_of_moden() {
+    for content in ["<html>Welcome</html>", "{}", "{\"status\":\"fail\"}", ""] {
+        let upstream = ScriptedUpstream::start(move |mut conversation| {
+            if conversation.request().is_some() {
+                conversation.answer(content);
+            }
+        });
+        let examination = Patient::new(upstream.base_url()).examine();
+        assert_eq!(examination.complaints(), ["warn credential"], "{content}");
+        assert!(examination.seen("credential").contains("not MODEN's"));
+    }
 }
 
 #[test]
@@ -338,7 +358,9 @@ fn ending_in(left: Duration) -> (ScriptedUpstream, String) {
         let mut stream = rustls::Stream::new(&mut tls, &mut socket);
         // The first connection shakes hands only, the second one brings the question.
         if stream.read(&mut [0; 4096]).is_ok_and(|bytes| bytes > 0) {
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+            let length = BALANCE.len();
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{BALANCE}");
+            let _ = stream.write_all(answer.as_bytes());
         }
     });
     (upstream, ca_pem)
@@ -383,8 +405,9 @@ fn tells_a_clock_that_is_off() {
         let upstream = ScriptedUpstream::start(move |mut conversation| {
             if conversation.request().is_some() {
                 let date = httpdate::fmt_http_date(date);
-                let head = format!("HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: 2\r\n\r\n");
-                conversation.say(head + "{}");
+                let length = BALANCE.len();
+                let head = format!("HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: {length}");
+                conversation.say(format!("{head}\r\n\r\n{BALANCE}"));
             }
         });
         let examination = Patient::new(upstream.base_url()).examine();

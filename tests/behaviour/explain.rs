@@ -211,10 +211,19 @@ fn says_what_is_done() {
     gateway.await_log_lines(10);
 }
 
-/// Its head does not fit into any listener's `max_header_bytes`: the hot path says 431.
+/// Its head does not fit into any listener's `max_header_bytes`.
 #[test]
 fn a_target_longer_than_every_listener_takes_is_refused_here_as_it_is_there() {
-    let target = format!("/pay/{}", "a".repeat(20_000));
-    let text = table(&sandbox(), &["POST", &target]);
-    assert!(text.contains("431"), "{}", &text[text.len() - 2_000..]);
+    let simulator = TestSimulator::start();
+    let gateway = TestGateway::before(&simulator);
+    for (length, status) in [(16_000, 404), (16 * 1024, 431), (20_000, 431)] {
+        let target = format!("/{}", "a".repeat(length - 1));
+        let ended = explain(&sandbox(), &["--json", "POST", &target]);
+        let report: Json = serde_json::from_str(&ended.stdout).expect("one JSON object");
+        assert_eq!(report["result"]["refused"]["status"], status, "{length}");
+        let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(gateway.exchange(head).status(), status, "{length}");
+    }
+    let text = table(&sandbox(), &["POST", &format!("/{}", "a".repeat(20_000))]);
+    assert!(text.contains("431 (no problem document)"));
 }

@@ -189,9 +189,9 @@ fn a_hangup_does_not_cut_off_a_payment() {
     assert!(answer.is_ok_and(|answer| answer.status() == 200));
 }
 
-/// Containers often give a soft limit of 1024, of which a hard limit far above makes nothing.
-#[test]
-fn clients_that_hold_all_files_do_not_blind_the_probes() {
+/// Starts a gateway under a limit of open files, lets 300 clients come, and asks the admin listener;
+/// what it said when it started.
+fn probe_beside_many_clients(limit: &str) -> String {
     let folder = configure(&ClosedPort::bind().base_url(), "off");
     let admin = {
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -202,15 +202,32 @@ fn clients_that_hold_all_files_do_not_blind_the_probes() {
         "[admin]\naddress = \"127.0.0.1:0\"",
         &format!("[admin]\naddress = \"{admin}\""),
     );
-    let script = r#"ulimit -Sn 256; exec "$@""#;
+    let script = format!("{limit}; exec \"$@\"");
     let (stdin, stdout) = (Stdio::null(), Stdio::piped());
-    let mut program = start_by_shell(script, folder.path(), &RUN, stdin, stdout);
-    let address = address_in(&program.stderr.until("\"listening\""));
+    let mut program = start_by_shell(&script, folder.path(), &RUN, stdin, stdout);
+    let started = program.stderr.up_to("\"listening\"");
+    let address = address_in(started.last().expect("a line"));
     program.stderr.until("\"serving\"");
     assert!(is_answered(admin), "before");
     let _held: Vec<_> = (0..300).map(|_| TcpStream::connect(address)).collect();
     thread::sleep(Duration::from_millis(500));
     assert!(is_answered(admin), "no file is left for a probe");
+    started.join("\n")
+}
+
+/// Containers often give a soft limit of 1024, of which a hard limit far above makes nothing.
+#[test]
+fn clients_that_hold_all_files_do_not_blind_the_probes() {
+    let started = probe_beside_many_clients("ulimit -Sn 256");
+    assert!(started.contains("raised the limit of open files"));
+    assert!(!started.contains("clients are served at once"));
+}
+
+#[test]
+fn clients_do_not_get_the_files_of_the_probes_where_the_limit_cannot_be_raised() {
+    let started = probe_beside_many_clients("ulimit -n 256");
+    let warning = "the hard limit allows 256: no more than 64 clients are served at once";
+    assert!(started.contains(warning), "{started}");
 }
 
 /// READY=1 after STOPPING=1, and a status that says the opposite.
