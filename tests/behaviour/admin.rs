@@ -53,7 +53,7 @@ fn paused_gauge(gateway: &TestGateway) -> f64 {
     scrape.sum("gateway_paused", &[])
 }
 
-/// What a path is for, as the README says it.
+/// What a path is for, as docs/operations.md says it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Health,
