@@ -294,7 +294,7 @@ impl Desk {
                 page.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
                 page
             }
-            Resource::Switch(turn) => json(&control::apply(turn, &parts.control, peer)),
+            Resource::Switch(turn) => json(&control::apply(turn, parts, peer)),
         }
     }
 

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
+use super::Parts;
 use super::status::PauseStatus;
-use crate::proxy::Control;
 
 /// Which way to turn it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,8 +27,9 @@ pub(super) struct Effect {
     changed: bool,
 }
 
-/// Does it; what it changes stands in the log, with who wanted it.
-pub(super) fn apply(turn: Turn, control: &Control, peer: SocketAddr) -> Effect {
+/// Does it; what it changes stands in the log, with who wanted it, and in a metric.
+pub(super) fn apply(turn: Turn, parts: &Parts, peer: SocketAddr) -> Effect {
+    let control = &parts.control;
     let changed = match turn {
         Turn::Pause => control.pause(),
         Turn::Resume => control.resume(),
@@ -38,8 +39,10 @@ pub(super) fn apply(turn: Turn, control: &Control, peer: SocketAddr) -> Effect {
         Turn::Pause => tracing::warn!(%peer, "paused: no request is forwarded until resumed"),
         Turn::Resume => tracing::warn!(%peer, "resumed: requests are forwarded again"),
     }
+    let since = control.paused_since();
+    parts.metrics.paused.set(since.is_some().into());
     Effect {
-        pause: PauseStatus::new(control.paused_since()),
+        pause: PauseStatus::new(since),
         changed,
     }
 }

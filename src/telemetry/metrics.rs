@@ -46,6 +46,8 @@ pub struct Metrics {
     registry: Registry,
     /// Whether there is a credential to send, as 0 or 1.
     pub credentials_available: IntGauge,
+    /// Whether an operator has stopped the forwarding, as 0 or 1.
+    pub paused: IntGauge,
     config_generation: IntGauge,
     /// Access-log lines that were lost, because a buffer was full or the output failed.
     pub access_log_dropped: IntCounter,
@@ -178,14 +180,14 @@ pub struct ListenerMetrics {
 pub struct PolicyMetrics {
     /// Requests that had room in this policy and were admitted by all.
     pub admitted: IntCounter,
-    /// Requests that had no room in it: denied, or with `mode = "observe"` only counted.
+    /// Requests that it denied, or with `mode = "observe"` admitted ones that it had no room for.
     pub denied: IntCounter,
     /// Of the denied, those that had room when looked at and none when taking it, because another
     /// request came between.
     pub lost_races: IntCounter,
     /// Requests whose key was new when `max_keys` were there already, and shared an allowance.
     pub overflows: IntCounter,
-    /// Keys kept at present.
+    /// Keys kept, as of the last sweep.
     pub keys: IntGauge,
 }
 
@@ -210,6 +212,11 @@ impl Metrics {
                 &registry,
                 "gateway_credentials_available",
                 "Whether there is a credential to send: 1, or 0 while nothing is forwarded.",
+            ),
+            paused: gauge(
+                &registry,
+                "gateway_paused",
+                "Whether an operator has stopped the forwarding: 1 from pause to resume, else 0.",
             ),
             config_generation: gauge(
                 &registry,
@@ -286,7 +293,10 @@ impl Metrics {
             limits_denied: counters(
                 &registry,
                 "gateway_limits_denied_total",
-                "Requests that had no room in a policy: denied, or with mode observe only counted.",
+                "Requests that had no room in a policy. A denied one counts once: in the policy that \
+                 denied it, which is the one with the longest wait; one that was admitted counts in \
+                 each policy of mode observe that had no room. upstream-limit, which is MODEN's own, \
+                 has denials only.",
                 policy,
             ),
             limits_lost_races: counters(
@@ -304,7 +314,7 @@ impl Metrics {
             limits_keys: gauges(
                 &registry,
                 "gateway_limits_keys",
-                "Keys that a policy keeps at present.",
+                "Keys that a policy keeps; up to a second late.",
                 policy,
             ),
             registry,

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::metrics::parse;
 use crate::support::program::{Ended, Program, running_configuration, sh, start, start_in};
 use crate::support::{
     Client, ClosedPort, GatewayBuilder, Message, PATIENCE, ScriptedUpstream, TestGateway,
@@ -46,7 +47,13 @@ fn text(message: &Message) -> &str {
     std::str::from_utf8(&message.body).expect("a text")
 }
 
-/// What a path is for, as the README says it.
+/// What the metric says about a pause.
+fn paused_gauge(gateway: &TestGateway) -> f64 {
+    let scrape = parse(text(&gateway.admin("/metrics"))).expect("a valid text");
+    scrape.sum("gateway_paused", &[])
+}
+
+/// What a path is for, as docs/operations.md says it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Health,
@@ -189,6 +196,7 @@ fn a_paused_gateway_sends_nothing_until_it_is_resumed() {
     let gateway = gateway(&ClosedPort::bind(), true)
         .simulator(&simulator)
         .start();
+    assert_eq!(paused_gauge(&gateway), 0.0);
     let first = turn(&gateway, "/control/pause");
     assert_eq!(
         (&first["paused"], &first["changed"]),
@@ -200,6 +208,7 @@ fn a_paused_gateway_sends_nothing_until_it_is_resumed() {
         (&true.into(), &false.into())
     );
     assert_eq!(again["paused_since"], first["paused_since"]);
+    assert_eq!(paused_gauge(&gateway), 1.0);
 
     let refused = gateway.exchange(payment("order-1"));
     assert_eq!((refused.status(), refused.code().as_str()), (503, "paused"));
@@ -229,6 +238,7 @@ fn a_paused_gateway_sends_nothing_until_it_is_resumed() {
         (&false.into(), &true.into())
     );
     assert_eq!(turn(&gateway, "/control/resume")["changed"], false);
+    assert_eq!(paused_gauge(&gateway), 0.0);
     assert_eq!(gateway.exchange(payment("order-1")).status(), 200);
     assert_eq!(simulator.control().request_count(), 1);
 

@@ -237,7 +237,7 @@ fn the_reader_of_these_tests_refuses_what_prometheus_would() {
 }
 
 /// What is worth waking somebody, or telling them in the morning.
-const ALERTS: [(&str, &str); 8] = [
+const ALERTS: [(&str, &str); 9] = [
     (
         "increase(gateway_proxy_requests_total{outcome=\"unknown\"}[5m]) > 0",
         "Somebody has to look these orders up at MODEN; the access log names the requests.",
@@ -249,6 +249,10 @@ const ALERTS: [(&str, &str); 8] = [
     (
         "gateway_credentials_available == 0",
         "Nothing is forwarded; the application log says why.",
+    ),
+    (
+        "min_over_time(gateway_paused[15m]) == 1",
+        "A pause lasts, or was forgotten: every payment is refused with 503 `paused` until `resume`.",
     ),
     (
         "rate(gateway_upstream_connect_failures_total[5m]) > 0.1",
