@@ -21,6 +21,8 @@ use moden_gateway::config::{self, LoadOptions};
 use moden_gateway::limits::{Limits, Subject};
 use moden_gateway::telemetry::metrics::Metrics;
 
+#[path = "support/arguments.rs"]
+mod arguments;
 #[path = "support/callgrind.rs"]
 mod callgrind;
 
@@ -51,10 +53,7 @@ const KEYED: &str = "[[limits]]\nname = \"address\"\nper = [\"client_ip\"]\nrequ
 const KEYS: u32 = 1_000_000;
 
 fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| word != "--bench")
-        .collect();
+    let arguments = arguments::given();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["--run", case, number] => {

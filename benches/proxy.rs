@@ -34,6 +34,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+#[path = "support/arguments.rs"]
+mod arguments;
 #[path = "support/callgrind.rs"]
 mod callgrind;
 
@@ -68,10 +70,7 @@ const ANSWER: &str = concat!(
 );
 
 fn main() -> anyhow::Result<()> {
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|word| word != "--bench")
-        .collect();
+    let arguments = arguments::given();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["--run", number] => run(number.parse().context("--run wants a number")?),

@@ -32,6 +32,7 @@ mod layers;
 mod limits;
 mod listeners;
 mod log;
+mod name;
 mod routes;
 mod schema;
 mod server;

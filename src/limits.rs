@@ -40,7 +40,6 @@ use key::Key;
 use rate::Rate;
 use upstream::UpstreamLimit;
 
-pub use fields::PolicyField;
 pub use key::Subject;
 
 /// All policies of one configuration, and what was taken of them; shared by the cores.
@@ -52,7 +51,7 @@ pub struct Limits {
     policies: Vec<Policy>,
     has_concurrency: bool,
     upstream: UpstreamLimit,
-    policy_field: Option<PolicyField>,
+    policy_field: Option<HeaderValue>,
 }
 
 /// One policy at work.
@@ -153,7 +152,7 @@ impl Limits {
                 .any(|policy| matches!(policy.allowances, Kinds::Concurrency(_))),
             policies,
             upstream: UpstreamLimit::new(longest_hold_off, metrics.upstream_limit_denied()),
-            policy_field: PolicyField::build(configs),
+            policy_field: fields::policies(configs),
         }
     }
 
@@ -256,7 +255,7 @@ impl Limits {
 
     /// The value of `RateLimit-Policy`; `None` without enforced policies.
     pub fn policy_field(&self) -> Option<&HeaderValue> {
-        self.policy_field.as_ref().map(PolicyField::value)
+        self.policy_field.as_ref()
     }
 
     /// What each policy has done so far, in the order of the configuration.

@@ -7,11 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::faults::Report;
-use super::{Expected, units};
+use super::{Expected, name, units};
 
 /// The longest name of a policy, in bytes; it is a label of metrics.
-const LONGEST_NAME_BYTES: usize = 64;
-
 /// The policies that one request is held against, at most.
 const MOST_POLICIES: usize = 32;
 
@@ -246,22 +244,10 @@ impl LimitFile {
     }
 }
 
-fn parse_name(name: String) -> Result<String, Expected> {
-    let is_name = (1..=LONGEST_NAME_BYTES).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    if !is_name {
-        return Err(Expected(
-            "a name of 1 to 64 lower-case letters, digits and hyphens, found another string",
-        ));
-    }
-    if name == UPSTREAM_LIMIT {
-        return Err(Expected(
-            "another name than upstream-limit, which stands for MODEN's own limit",
-        ));
-    }
-    Ok(name)
+fn parse_name(text: String) -> Result<String, Expected> {
+    let is_reserved =
+        Expected("another name than upstream-limit, which stands for MODEN's own limit");
+    name::parse(text, UPSTREAM_LIMIT, is_reserved)
 }
 
 #[cfg(test)]

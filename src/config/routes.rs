@@ -4,14 +4,12 @@ use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Expected;
 use super::base_url::is_unreserved;
 use super::faults::Report;
+use super::{Expected, name};
 use crate::domain::PathCharacters;
 
 /// The longest name of a route, in bytes; it is a label of metrics.
-const LONGEST_NAME_BYTES: usize = 64;
-
 /// What metrics call the route of a request that took none; no route may have this name.
 pub const NO_ROUTE: &str = "none";
 
@@ -236,22 +234,9 @@ fn clash(first: usize, other: &RouteConfig, route: &RouteConfig) -> Option<Strin
         .then(|| format!("is the same as routes[{first}].path, with a method in common"))
 }
 
-fn parse_name(name: String) -> Result<String, Expected> {
-    let is_name = (1..=LONGEST_NAME_BYTES).contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    if !is_name {
-        return Err(Expected(
-            "a name of 1 to 64 lower-case letters, digits and hyphens, found another string",
-        ));
-    }
-    if name == NO_ROUTE {
-        return Err(Expected(
-            "another name than none, which stands for requests without a route",
-        ));
-    }
-    Ok(name)
+fn parse_name(text: String) -> Result<String, Expected> {
+    let is_reserved = Expected("another name than none, which stands for requests without a route");
+    name::parse(text, NO_ROUTE, is_reserved)
 }
 
 fn parse_path_extra(extra: String) -> Result<String, Expected> {

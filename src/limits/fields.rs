@@ -13,25 +13,16 @@ use super::Policy;
 use super::allowance::Standing;
 use crate::config::{Allowance, LimitConfig, LimitMode};
 
-/// The value of `RateLimit-Policy`, the same on every reply.
-#[derive(Debug)]
-pub struct PolicyField(HeaderValue);
-
-impl PolicyField {
-    /// Lists the enforced policies; `None` if there are none.
-    pub(super) fn build(configs: &[LimitConfig]) -> Option<Self> {
-        let items: Vec<_> = configs
-            .iter()
-            .filter(|config| config.mode == LimitMode::Enforce)
-            .map(policy_item)
-            .collect();
-        let value = HeaderValue::try_from(items.join(", ")).expect("names are plain");
-        (!items.is_empty()).then_some(Self(value))
-    }
-
-    pub(super) fn value(&self) -> &HeaderValue {
-        &self.0
-    }
+/// The value of `RateLimit-Policy`, the same on every reply: the enforced policies; `None` if there
+/// are none.
+pub(super) fn policies(configs: &[LimitConfig]) -> Option<HeaderValue> {
+    let items: Vec<_> = configs
+        .iter()
+        .filter(|config| config.mode == LimitMode::Enforce)
+        .map(policy_item)
+        .collect();
+    let value = HeaderValue::try_from(items.join(", ")).expect("names are plain");
+    (!items.is_empty()).then_some(value)
 }
 
 /// `w` is a whole number of seconds, so a period that is none is rounded up and `q` grows with it.
