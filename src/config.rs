@@ -53,7 +53,7 @@ pub use routes::{NO_ROUTE, RouteConfig, RoutePath};
 pub use schema::schema;
 pub use server::ServerConfig;
 pub use units::Expected;
-pub use upstream::{ProxyUrl, Roots, UpstreamConfig};
+pub use upstream::{BreakerConfig, BreakerSettings, ProxyUrl, Roots, UpstreamConfig};
 
 use admin::AdminFile;
 use environments::EnvironmentsFile;
