@@ -13,6 +13,7 @@
 mod accepted;
 mod connection;
 mod listener;
+mod silence;
 mod socket;
 mod socket_file;
 mod watch;
