@@ -3,8 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::task::{Context, Poll};
 
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use super::listener::BindError;
 use super::socket_file::SocketFile;
@@ -28,10 +29,38 @@ pub(super) enum Waiting {
     Unix(std::os::unix::net::UnixListener),
 }
 
+/// An accepted socket that belongs to no runtime yet, and the other end's address.
 #[derive(Debug)]
 pub(super) enum Stream {
     Tcp(std::net::TcpStream, SocketAddr),
     Unix(std::os::unix::net::UnixStream),
+}
+
+/// One that belongs to the runtime of a core.
+#[derive(Debug)]
+pub(super) enum AdoptedStream {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Gives it to the current runtime.
+    pub(super) fn adopt(self) -> io::Result<AdoptedStream> {
+        Ok(match self {
+            Self::Tcp(stream, peer) => AdoptedStream::Tcp(TcpStream::from_std(stream)?, peer),
+            Self::Unix(stream) => AdoptedStream::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+}
+
+impl AdoptedStream {
+    /// Whether there is something to read, be it the end; reads nothing.
+    pub(super) fn poll_readable(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream, _peer) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+        }
+    }
 }
 
 impl Socket {
