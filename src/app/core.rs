@@ -178,11 +178,9 @@ async fn run(
                 Arc::clone(&proxy),
                 parts.draining.clone(),
                 Arc::clone(&dropped_idle),
+                ended,
             );
-            serving.spawn(async move {
-                connection.await;
-                drop(ended);
-            });
+            serving.spawn(connection);
         }
         serving.close();
         serving.wait().await;
