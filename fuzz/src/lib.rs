@@ -6,12 +6,14 @@
 //! compiler. Checks are written anew here and take nothing from the code that they judge.
 
 mod configuration;
+mod framing;
 mod headers;
 mod path;
 mod reference;
 mod request;
 
 pub use configuration::configuration;
+pub use framing::framing;
 pub use headers::headers;
 pub use path::path;
 pub use request::request;

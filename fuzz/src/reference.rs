@@ -161,7 +161,11 @@ fn try_answer<'b>(
         .into_iter()
         .find_map(|version| start.strip_prefix(version));
     let digits = digits.ok_or(Fault::Violation)?;
-    let is_status = matches!(digits, [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9', b' ', ..]);
+    // Without a reason many leave out the space, too.
+    let is_status = matches!(
+        digits,
+        [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'] | [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9', b' ', ..]
+    );
     if !is_status || !digits.iter().all(|byte| is_text(*byte)) {
         return Err(Fault::Violation);
     }
