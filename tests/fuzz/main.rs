@@ -35,7 +35,7 @@ fn cleaned_headers_hold_what_may_travel_and_nothing_else() {
 
 #[test]
 fn no_configuration_shows_a_value_or_changes_when_it_is_printed() {
-    run("configuration", targets::configuration, 500);
+    run("configuration", targets::configuration, 5_000);
 }
 
 #[test]
