@@ -5,8 +5,7 @@ mod requests;
 
 use moden_gateway::framing::{Framing, HeadLimits, Passed, Violation};
 
-/// What stands before the method that the bytes behind its line answer.
-const ASKED: &[u8] = b"> ";
+use super::asked::ASKED;
 
 /// What a guard made of bytes.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,14 +99,4 @@ const fn limits(max_bytes: usize) -> HeadLimits {
         max_bytes,
         max_fields: 100,
     }
-}
-
-/// Runs under a clock that only moves when nobody has anything to do.
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime")
-        .block_on(future)
 }

@@ -5,13 +5,17 @@
 //! corpus and for mutations of it, so that `cargo test` needs neither cargo-fuzz nor a nightly
 //! compiler. Checks are written anew here and take nothing from the code that they judge.
 
+mod answer;
+mod asked;
 mod configuration;
 mod framing;
+mod gateway;
 mod headers;
 mod path;
 mod reference;
 mod request;
 
+pub use answer::answer;
 pub use configuration::configuration;
 pub use framing::framing;
 pub use headers::headers;

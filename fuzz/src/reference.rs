@@ -150,6 +150,22 @@ pub(super) fn answer<'b>(
     }
 }
 
+/// As [`answer`], where nobody promised that it is one.
+pub(super) fn find_answer<'b>(
+    bytes: &'b [u8],
+    method: &str,
+    is_ended: bool,
+) -> Option<(Message, &'b [u8])> {
+    try_answer(bytes, method, is_ended).ok()
+}
+
+/// Whether an upstream that says this keeps its connection open behind it.
+pub(super) fn is_kept_alive(bytes: &[u8]) -> bool {
+    try_answer(bytes, "GET", true).is_ok_and(|(answer, _)| {
+        answer.framing != Framing::UntilClose && !answer.has_option("close")
+    })
+}
+
 fn try_answer<'b>(
     bytes: &'b [u8],
     method: &str,

@@ -1,17 +1,13 @@
-//! The whole way of a request, in process: a client's bytes, the real server and proxy, and an
-//! upstream in memory, under a clock that only moves when nobody has anything to do.
+//! The whole way of a request: a client's bytes through the real server and proxy.
 
-mod house;
 mod upstream;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-
+use super::gateway::{self, Gateway, Hold, Logs, Manner, block_on, count_of};
 use super::reference::{self, End, Message};
-use house::House;
-use upstream::Arrived;
+use upstream::{Arrivals, Arrived};
 
 /// The client's fields that never travel on, beside those that `Connection` names.
 const NEVER_SENT: [&str; 12] = [
@@ -29,6 +25,16 @@ const NEVER_SENT: [&str; 12] = [
     "x-http-method-override",
 ];
 
+/// Fields of a request that are the gateway's to write; of `Via` it is the last member.
+const OURS: [&str; 6] = [
+    "host",
+    "authorization",
+    "via",
+    "x-request-id",
+    "content-length",
+    "transfer-encoding",
+];
+
 /// No client has to wait longer than all deadlines together.
 const LONGEST: Duration = Duration::from_secs(600);
 
@@ -38,19 +44,7 @@ struct Course {
     replies: Vec<u8>,
     /// The requests that the upstream has seen, in their order.
     arrived: Vec<Arrived>,
-    /// The access log.
-    lines: String,
-    /// The application log.
-    log: String,
-}
-
-/// How a client sends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Manner {
-    /// All at once, and then it closes its sending side.
-    AtOnce,
-    /// In small pieces, and then it waits.
-    InPieces,
+    logs: Logs,
 }
 
 /// Every request that the upstream sees is one that a strict reader finds in the client's bytes, in
@@ -66,8 +60,11 @@ pub fn request(data: &[u8]) {
     for course in [&at_once, &in_pieces] {
         check_arrived(&sent, &course.arrived);
         check_replies(&sent, end, course);
-        check_lines(course);
-        check_secret(data, course);
+        course.logs.check();
+        course.logs.check_secret(data, &course.replies);
+        let replies = count_of(&course.replies, b"gateway-outcome: ");
+        let lines = course.logs.lines.lines().count();
+        assert!(lines >= replies, "{replies} replies, {lines} lines");
     }
     let seen = |course: &Course| course.arrived.iter().map(whole).collect::<Vec<_>>();
     assert_eq!(seen(&at_once), seen(&in_pieces), "pieces make a difference");
@@ -77,74 +74,23 @@ fn whole(arrived: &Arrived) -> (String, Vec<u8>) {
     (arrived.message.start.clone(), arrived.message.body.clone())
 }
 
-/// Sends the bytes through a house of its own.
+/// Sends the bytes through a gateway of their own.
 fn follow(data: &[u8], manner: Manner) -> Course {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .enable_io()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    runtime.block_on(async {
-        let house = House::build().await;
-        let (client, server) = tokio::io::duplex(64 * 1024);
-        let serving = house.serve(server);
-        let talking = async {
-            tokio::time::timeout(LONGEST, talk(client, data, manner))
-                .await
-                .unwrap_or_else(|_| panic!("{manner:?}: the connection hangs"))
-        };
-        let (replies, ()) = tokio::join!(talking, serving);
-        house.close(replies).await
-    })
-}
-
-/// Sends everything and reads to the end.
-async fn talk(client: DuplexStream, data: &[u8], manner: Manner) -> Vec<u8> {
-    let (mut reader, mut writer) = tokio::io::split(client);
-    let sending = async {
-        match manner {
-            Manner::AtOnce => {
-                // The server may have closed already, which is its right.
-                let _ = writer.write_all(data).await;
-                let _ = writer.shutdown().await;
-            }
-            Manner::InPieces => {
-                let mut rest = data;
-                while !rest.is_empty() {
-                    let size = piece(rest).min(rest.len());
-                    let (now, later) = rest.split_at(size);
-                    if writer.write_all(now).await.is_err() {
-                        break;
-                    }
-                    rest = later;
-                    tokio::task::yield_now().await;
-                    tokio::task::yield_now().await;
-                }
-            }
+    block_on(async {
+        let arrivals = Arrivals::default();
+        let gateway = Gateway::build(Hold::All, |io| arrivals.clone().serve(io)).await;
+        let (client, serving) = gateway.connect();
+        let (mut reader, mut writer) = tokio::io::split(client);
+        let sending = gateway::send(&mut writer, data, manner);
+        let receiving = tokio::time::timeout(LONGEST, gateway::receive(&mut reader));
+        let (replies, (), ()) = tokio::join!(receiving, sending, serving);
+        let logs = gateway.close().await;
+        Course {
+            replies: replies.unwrap_or_else(|_| panic!("{manner:?}: the connection hangs")),
+            arrived: arrivals.take(),
+            logs,
         }
-        writer
-    };
-    let reading = async {
-        let mut replies = Vec::new();
-        // A reset after a cut reply ends it, too.
-        let _ = reader.read_to_end(&mut replies).await;
-        replies
-    };
-    let (_writer, replies) = tokio::join!(sending, reading);
-    replies
-}
-
-/// How much is sent next, from what is left: any size from one byte, small ones mostly.
-fn piece(rest: &[u8]) -> usize {
-    let mixed = rest.iter().take(8).fold(rest.len(), |sum, byte| {
-        sum.wrapping_mul(31).wrapping_add(usize::from(*byte))
-    });
-    match mixed % 8 {
-        0..=3 => 1,
-        4..=5 => 2 + mixed / 8 % 6,
-        _ => 8 + mixed / 8 % 64,
-    }
+    })
 }
 
 /// Each request at the upstream is one of the client's, none twice, none before its turn.
@@ -198,8 +144,11 @@ fn check_head(message: &Message, sent: &Message) {
             .starts_with("sandbox/"),
         "{message:?}"
     );
-    assert_eq!(message.only("authorization"), house::CREDENTIAL.as_bytes());
-    assert_eq!(message.only("host"), house::AUTHORITY.as_bytes());
+    assert_eq!(
+        message.only("authorization"),
+        gateway::CREDENTIAL.as_bytes()
+    );
+    assert_eq!(message.only("host"), gateway::AUTHORITY.as_bytes());
     message.only("x-request-id");
     let framings = ["content-length", "transfer-encoding"];
     let framings: Vec<_> = framings
@@ -217,33 +166,20 @@ fn check_head(message: &Message, sent: &Message) {
         .flat_map(|value| value.split(|byte| *byte == b','))
         .map(|word| word.trim_ascii().to_ascii_lowercase())
         .collect();
-    let ours = [
-        "host",
-        "authorization",
-        "via",
-        "x-request-id",
-        "content-length",
-        "transfer-encoding",
-    ];
+    let guarded = [&NEVER_SENT[..], &["authorization", "x-request-id"]].concat();
     for (name, _) in &message.fields {
-        assert!(!NEVER_SENT.contains(&name.as_str()), "{name}: {message:?}");
-        assert!(
-            ours.contains(&name.as_str()) || !named.contains(name.as_bytes()),
-            "{name}: {message:?}"
-        );
+        let name = name.as_str();
         let read = name.replace(['_', '.'], "-");
+        assert!(!NEVER_SENT.contains(&name), "{name}: {message:?}");
         assert!(
-            read == *name
-                || !(NEVER_SENT.contains(&read.as_str())
-                    || ours.contains(&read.as_str()) && read != "via" && read != "host"),
+            read == name || !guarded.contains(&read.as_str()),
             "a twin: {message:?}"
         );
         // What is no field of ours is the client's, and its lines stand as they stood.
-        if !ours.contains(&name.as_str()) {
-            assert!(
-                message.values(name).eq(sent.values(name)),
-                "{name}: {message:?}"
-            );
+        if !OURS.contains(&name) {
+            assert!(!named.contains(name.as_bytes()), "{name}: {message:?}");
+            let lines = message.values(name);
+            assert!(lines.eq(sent.values(name)), "{name}: {message:?}");
         }
     }
 }
@@ -276,46 +212,4 @@ fn check_replies(sent: &[Message], end: End, course: &Course) {
     let most = sent.len() + usize::from(matches!(end, End::Incomplete | End::Violation));
     assert!(count <= most, "{count} replies to {most} messages");
     assert!(course.arrived.len() <= count, "a request without a reply");
-}
-
-/// One line for each reply at least, each an object without a raw control character.
-fn check_lines(course: &Course) {
-    let replies = count_of(&course.replies, b"gateway-outcome: ");
-    let lines = course.lines.lines().count();
-    assert!(
-        lines >= replies,
-        "{replies} replies, {lines} lines:\n{}",
-        course.lines
-    );
-    for line in course.lines.lines() {
-        let value: serde_json::Value = serde_json::from_str(line).expect("a line is JSON");
-        assert!(value["outcome"].is_string(), "{line}");
-        assert!(!line.chars().any(char::is_control), "{line:?}");
-    }
-}
-
-/// Nothing of the credential is in anything that a client or an operator sees.
-fn check_secret(data: &[u8], course: &Course) {
-    for secret in house::SECRETS {
-        // A client that knows it already may say it.
-        if count_of(data, secret.as_bytes()) > 0 {
-            continue;
-        }
-        let seen = [
-            &course.replies,
-            course.lines.as_bytes(),
-            course.log.as_bytes(),
-        ];
-        let shown = seen
-            .iter()
-            .any(|bytes| count_of(bytes, secret.as_bytes()) > 0);
-        assert!(!shown, "the credential was shown");
-    }
-}
-
-fn count_of(bytes: &[u8], text: &[u8]) -> usize {
-    bytes
-        .windows(text.len())
-        .filter(|window| *window == text)
-        .count()
 }

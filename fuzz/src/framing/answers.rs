@@ -8,8 +8,10 @@ use hyper_util::rt::TokioIo;
 use moden_gateway::framing::{AnswerGuard, Framing, Passed, Violation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::super::asked::{self, Exchange};
+use super::super::gateway::block_on;
 use super::super::reference;
-use super::{ASKED, Guard, block_on, judge, limits};
+use super::{Guard, judge, limits};
 
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
@@ -30,12 +32,6 @@ impl Guard for Asked {
     }
 }
 
-/// A request, and what comes back for it before the next is sent.
-struct Exchange<'d> {
-    method: Method,
-    bytes: &'d [u8],
-}
-
 /// What the guard makes of an exchange.
 #[derive(Debug)]
 struct Guarded<'d> {
@@ -47,7 +43,7 @@ struct Guarded<'d> {
 }
 
 pub(super) fn check(data: &[u8]) {
-    let exchanges = exchanges(data);
+    let exchanges = asked::exchanges(data);
     let mut guard = AnswerGuard::new(limits(MAX_HEAD_BYTES));
     let mut guarded = Vec::new();
     for Exchange { method, bytes } in &exchanges {
@@ -90,26 +86,6 @@ pub(super) fn check(data: &[u8]) {
         }
     }
     block_on(ask(&exchanges, &guarded));
-}
-
-/// Splits at each line `> METHOD`.
-fn exchanges(data: &[u8]) -> Vec<Exchange<'_>> {
-    let mut exchanges = Vec::new();
-    let mut rest = data;
-    while let Some(begun) = rest.strip_prefix(ASKED) {
-        let end = begun.iter().position(|byte| *byte == b'\n');
-        let (line, behind) = begun.split_at(end.unwrap_or(begun.len()));
-        let behind = behind.get(1..).unwrap_or_default();
-        let next = behind.windows(3).position(|window| window == b"\n> ");
-        let (bytes, after) = behind.split_at(next.unwrap_or(behind.len()));
-        // CONNECT would make a tunnel of the connection, and is never sent.
-        match Method::from_bytes(line) {
-            Ok(method) if method != Method::CONNECT => exchanges.push(Exchange { method, bytes }),
-            _ => break,
-        }
-        rest = after.get(1..).unwrap_or_default();
-    }
-    exchanges
 }
 
 /// Sends the requests through hyper's client, and compares each answer.

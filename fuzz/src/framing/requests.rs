@@ -13,8 +13,9 @@ use hyper_util::rt::TokioIo;
 use moden_gateway::framing::{Framing, Passed, RequestGuard, Violation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::super::gateway::block_on;
 use super::super::reference;
-use super::{Guard, block_on, judge, limits};
+use super::{Guard, judge, limits};
 
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 

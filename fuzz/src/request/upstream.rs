@@ -77,7 +77,11 @@ fn head_bytes(answer: &[u8]) -> usize {
     // The only one with two heads has no body.
     let is_first = !answer.starts_with(b"HTTP/1.1 103");
     let mut all = (0..=answer.len()).filter(ends);
-    let found = if is_first { all.next() } else { all.next_back() };
+    let found = if is_first {
+        all.next()
+    } else {
+        all.next_back()
+    };
     found.expect("an answer has a head")
 }
 
