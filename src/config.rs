@@ -183,9 +183,9 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigFaults> {
 /// Faults of the section, and files that cannot be read.
 pub fn load_admin(options: &LoadOptions) -> Result<AdminConfig, ConfigFaults> {
     let mut report = Report::default();
-    let known_keys = KnownKeys::build();
-    let layers = layers::read(options, &known_keys, &mut report);
-    let mut tree = layers.merge(&known_keys, &mut report);
+    let known_keys = KnownKeys::all();
+    let layers = layers::read(options, known_keys, &mut report);
+    let mut tree = layers.merge(known_keys, &mut report);
     let admin = tree.section::<AdminFile>("admin", &mut report);
     let admin = admin.build(&mut report);
     let (_, ConfigFaults(mut faults)) = report.finish();
@@ -199,9 +199,9 @@ pub fn load_admin(options: &LoadOptions) -> Result<AdminConfig, ConfigFaults> {
 /// As [`load`], leaving it to the caller to add what only other rooms can judge.
 pub fn examine(options: &LoadOptions) -> Examined {
     let mut report = Report::default();
-    let known_keys = KnownKeys::build();
-    let layers = layers::read(options, &known_keys, &mut report);
-    let mut tree = layers.merge(&known_keys, &mut report);
+    let known_keys = KnownKeys::all();
+    let layers = layers::read(options, known_keys, &mut report);
+    let mut tree = layers.merge(known_keys, &mut report);
     let draft = build(layers.environment, &mut tree, &mut report);
     Examined {
         draft,
