@@ -20,4 +20,5 @@ mod outcome;
 mod shows_itself;
 mod streams;
 mod support;
+mod survives_faults;
 mod tls;
