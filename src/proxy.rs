@@ -173,14 +173,18 @@ impl Proxy {
             .await;
         record.end_exchange();
 
-        // 11: what MODEN limits holds for all clients; a rejected credential is ours to mend, not
-        // the client's to see.
+        // 11: what MODEN limits holds for all clients. A rejected credential is ours to mend, not the
+        // client's to see; and a 421 invites whoever sees it to send the same POST again (RFC 9110
+        // 15.5.20).
         if let Some(wait) = record.facts.asked_to_wait {
             snapshot.limits.hold_off(wait, Instant::now());
         }
         let mut answer = answer?;
         if answer.head.status == StatusCode::UNAUTHORIZED {
             return Err(ProxyError::CredentialRejected);
+        }
+        if answer.head.status == StatusCode::MISDIRECTED_REQUEST {
+            return Err(ProxyError::Misdirected);
         }
         headers::clean_answer(&mut answer.head.headers);
         Ok(answer)

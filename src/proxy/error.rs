@@ -63,6 +63,9 @@ pub(super) enum ProxyError {
     /// MODEN answered 401: it did not accept our credential.
     #[error("the upstream rejected the gateway's credential")]
     CredentialRejected,
+    /// MODEN answered 421: it is not the server that was asked for.
+    #[error("the upstream says that it is not the one that was asked for")]
+    Misdirected,
     /// The exchange ended without a complete answer.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -73,7 +76,7 @@ impl ProxyError {
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Upstream(error) => error.outcome,
-            Self::CredentialRejected => Outcome::Answered,
+            Self::CredentialRejected | Self::Misdirected => Outcome::Answered,
             Self::Malformed(_)
             | Self::HostInvalid
             | Self::PathAmbiguous

@@ -204,6 +204,14 @@ pub(super) fn face(error: &ProxyError) -> Face {
             retry_after: None,
             fault: Fault::Gateway,
         },
+        ProxyError::Misdirected => Face::new(
+            Fault::Upstream,
+            Code::UpstreamInvalid,
+            StatusCode::BAD_GATEWAY,
+            "moden-gateway; received-status=421",
+            "Invalid answer",
+            "MODEN answered 421: it does not serve the host that is configured as base_url",
+        ),
         ProxyError::Upstream(error) => upstream_face(&error.failure),
     }
 }
@@ -365,7 +373,7 @@ fn upstream_face(failure: &Failure) -> Face {
             "Upstream reset",
             "the connection to MODEN ended before its answer was complete",
         ),
-        Failure::Invalid => Face::new(
+        Failure::Invalid(_) => Face::new(
             Fault::Upstream,
             Code::UpstreamInvalid,
             StatusCode::BAD_GATEWAY,
