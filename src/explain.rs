@@ -52,13 +52,13 @@ pub struct Explanation {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Fate {
-    /// It would be answered here.
+    /// It would be answered here, mostly by a refusal.
     Refused(RefusedRequest),
     /// It would be sent to MODEN, if limits, body and credential allow.
     Forwarded(Box<ForwardedRequest>),
 }
 
-/// The reply to a request that is refused; its outcome is always `not-sent`.
+/// The reply to a request that is not sent on; its outcome is always `not-sent`.
 #[derive(Clone, Debug, Serialize)]
 struct RefusedRequest {
     status: u16,
@@ -167,7 +167,7 @@ impl From<Refusal> for RefusedRequest {
     fn from(refusal: Refusal) -> Self {
         Self {
             status: refusal.status,
-            code: Some(refusal.code),
+            code: refusal.code,
             detail: refusal.detail,
             allow: refusal.allow,
         }

@@ -33,6 +33,7 @@ use http::Version;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use crate::body::HeldBytes;
 use crate::credentials::AuthorizedRequest;
 use crate::telemetry::metrics::UpstreamMetrics;
 
@@ -67,18 +68,27 @@ pub struct Upstream {
     connector: Connector,
     pool: Arc<Pool>,
     turns: Arc<Semaphore>,
+    /// Where held answers are counted.
+    held: Arc<HeldBytes>,
     metrics: Arc<UpstreamMetrics>,
 }
 
 impl Upstream {
     /// Makes ready to connect; opens nothing yet. Wants a tokio runtime, as DNS lookups use it.
     ///
-    /// `max_connections` is this core's share of `upstream.max_connections`, at least 1.
-    pub fn new(origin: Arc<Origin>, max_connections: usize, metrics: Arc<UpstreamMetrics>) -> Self {
+    /// `max_connections` is this core's share of `upstream.max_connections`, at least 1; `held` is
+    /// where answers are counted while they are held.
+    pub fn new(
+        origin: Arc<Origin>,
+        max_connections: usize,
+        held: Arc<HeldBytes>,
+        metrics: Arc<UpstreamMetrics>,
+    ) -> Self {
         Self {
             connector: Connector::new(Arc::clone(&origin), Arc::clone(&metrics)),
             pool: Arc::new(Pool::new(origin.limits.reuse_within, Arc::clone(&metrics))),
             turns: Arc::new(Semaphore::new(max_connections.max(1))),
+            held,
             origin,
             metrics,
         }
@@ -148,7 +158,9 @@ impl Upstream {
                         pool: Arc::clone(&self.pool),
                         _turn: turn,
                     };
-                    return Ok(answer::receive(head, lease, &self.origin.limits, deadline).await?);
+                    let held = self.held.count();
+                    let limits = &self.origin.limits;
+                    return Ok(answer::receive(head, lease, limits, deadline, held).await?);
                 }
                 Err(Interrupted::GivenBack(untouched))
                     if fresh_connections < MAX_FRESH_CONNECTIONS =>

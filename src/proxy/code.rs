@@ -29,6 +29,7 @@ codes! {
     PathAmbiguous => "path-ambiguous",
     EnvironmentMismatch => "environment-mismatch",
     RouteNotFound => "route-not-found",
+    NotImplemented => "not-implemented",
     MethodNotAllowed => "method-not-allowed",
     RequestTimeout => "request-timeout",
     LengthRequired => "length-required",

@@ -7,6 +7,7 @@ use http::HeaderValue;
 use super::code::Code;
 use super::control::Control;
 use super::headers::RequestCleaner;
+use super::load::Load;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::domain::Environment;
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub(super) metrics: ProxyMetrics,
     /// Outlives the generation, as the credentials do.
     pub(super) control: Arc<Control>,
+    /// Outlives the generation, too.
+    pub(super) load: Arc<Load>,
 }
 
 impl Snapshot {
@@ -46,6 +49,7 @@ impl Snapshot {
         credentials: Arc<Credentials>,
         limits: Arc<Limits>,
         control: Arc<Control>,
+        load: Arc<Load>,
         metrics: &Metrics,
     ) -> Self {
         let route_names = config.routes.iter().map(|route| route.name.as_str());
@@ -62,6 +66,7 @@ impl Snapshot {
             credentials,
             limits,
             control,
+            load,
             metrics: metrics.proxy(route_names, codes),
         }
     }
@@ -74,6 +79,11 @@ impl Snapshot {
     /// The limits at work.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// How much is going on in the process.
+    pub fn load(&self) -> &Load {
+        &self.load
     }
 
     /// Which of MODEN's environments is served.

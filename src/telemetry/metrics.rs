@@ -22,7 +22,7 @@ use prometheus::{
 
 use crate::config::{LimitMode, NO_ROUTE, UPSTREAM_LIMIT};
 use crate::domain::{Environment, Outcome};
-use reading::Readings;
+use reading::{ReadElsewhere, Readings};
 
 /// The media type of [`Metrics::render`].
 ///
@@ -57,6 +57,7 @@ pub struct Metrics {
     proxy_request_bytes: IntCounter,
     proxy_reply_bytes: IntCounter,
     proxy_errors: IntCounterVec,
+    proxy_shed: IntCounterVec,
     upstream: Arc<UpstreamMetrics>,
     server_connections: IntGaugeVec,
     server_connections_accepted: IntCounterVec,
@@ -164,6 +165,15 @@ pub struct ConnectFailures {
     pub tls: IntCounter,
 }
 
+/// The handles of the process's load.
+#[derive(Clone, Debug)]
+pub struct LoadMetrics {
+    /// Requests turned away because `server.max_in_flight` others were on their way.
+    pub shed_in_flight: IntCounter,
+    /// Requests turned away because `server.max_held_bytes` were held.
+    pub shed_held_bytes: IntCounter,
+}
+
 /// One listener's handles.
 #[derive(Clone, Debug)]
 pub struct ListenerMetrics {
@@ -263,6 +273,13 @@ impl Metrics {
                 "Requests that ended with an error of the gateway's own, by its code.",
                 &["code"],
             ),
+            proxy_shed: counters(
+                &registry,
+                "gateway_proxy_shed_requests_total",
+                "Requests answered 503 overloaded because the process was full: server.max_in_flight \
+                 requests on their way, or server.max_held_bytes held.",
+                &["reason"],
+            ),
             upstream: Arc::new(UpstreamMetrics::build(&registry)),
             server_connections: gauges(
                 &registry,
@@ -361,6 +378,47 @@ impl Metrics {
     /// The handles of the way to MODEN.
     pub fn upstream(&self) -> Arc<UpstreamMetrics> {
         Arc::clone(&self.upstream)
+    }
+
+    /// The handles of the process's load.
+    pub fn load(&self) -> LoadMetrics {
+        LoadMetrics {
+            shed_in_flight: self.proxy_shed.with_label_values(&["in_flight"]),
+            shed_held_bytes: self.proxy_shed.with_label_values(&["held_bytes"]),
+        }
+    }
+
+    /// Takes up two numbers that the load keeps by itself, to be read at each scrape: requests
+    /// admitted, and bytes held. To be called once.
+    pub fn read_load(
+        &self,
+        admitted: impl Fn() -> u64 + Send + Sync + 'static,
+        held_bytes: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        self.read(
+            "gateway_proxy_admitted_requests",
+            "Requests from their admission to the end of their reply; server.max_in_flight bounds \
+             them.",
+            admitted,
+        );
+        self.read(
+            "gateway_proxy_held_bytes",
+            "Bytes of request bodies and answers held in memory, room promised to bodies that are \
+             still to come included; at server.max_held_bytes new requests are turned away.",
+            held_bytes,
+        );
+    }
+
+    fn read(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let collector = Box::new(ReadElsewhere::new(name, help, read));
+        self.registry
+            .register(collector)
+            .expect("a name of its own");
     }
 
     /// The handles of one listener, by its position in the configuration: an address is nobody's

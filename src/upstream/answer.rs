@@ -16,7 +16,7 @@ use super::Lease;
 use super::error::{Failure, UpstreamError};
 use super::exchange::{Head, Meter, failure_of};
 use super::origin::UpstreamLimits;
-use crate::body::Start;
+use crate::body::{Held, Start};
 
 /// MODEN's answer: its head, and its body whole or on its way.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ pub struct Answer {
 /// The body of an answer.
 #[derive(Debug)]
 pub enum AnswerBody {
-    /// Complete; the outcome is `answered`.
-    Held(Bytes),
+    /// Complete; the outcome is `answered`. It is counted as held until the count is dropped.
+    Held(Bytes, Held),
     /// Longer than `upstream.hold_answer`; the outcome is known when it ends.
     Streamed(AnswerStream),
 }
@@ -42,28 +42,27 @@ pub(super) async fn receive(
     lease: Lease,
     limits: &UpstreamLimits,
     deadline: Instant,
+    mut held: Held,
 ) -> Result<Answer, UpstreamError> {
     let Head {
         response, meter, ..
     } = head;
     let (head, mut rest) = response.into_parts();
     let is_long = |bytes: u64| bytes > limits.hold_answer_bytes as u64;
-    let stream = |start, rest, lease, meter| {
-        AnswerBody::Streamed(AnswerStream::new(
-            start, rest, lease, meter, limits, deadline,
-        ))
-    };
+    let stream =
+        |start, rest, lease, meter| AnswerStream::new(start, rest, lease, meter, limits, deadline);
 
     let mut start = Start::default();
     let mut latest = lease.received;
     let announced_long = rest.size_hint().exact().is_some_and(is_long);
     let body = loop {
         if announced_long || is_long(start.len() as u64) {
-            break stream(start.into_bytes(), rest, lease, meter);
+            let start = (start.into_bytes(), held);
+            break AnswerBody::Streamed(stream(start, rest, lease, meter));
         }
         if rest.is_end_stream() {
             lease.give_back();
-            break AnswerBody::Held(start.into_bytes());
+            break AnswerBody::Held(start.into_bytes(), held);
         }
         let deadline = deadline.min(latest + limits.body_idle_timeout);
         let failure = match timeout_at(deadline, rest.frame()).await {
@@ -71,6 +70,7 @@ pub(super) async fn receive(
             Ok(Some(Err(error))) => failure_of(&error, None),
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
+                    held.grow(data.len() as u64);
                     start.push(data);
                 }
                 latest = Instant::now();
@@ -78,7 +78,7 @@ pub(super) async fn receive(
             }
             Ok(None) => {
                 lease.give_back();
-                break AnswerBody::Held(start.into_bytes());
+                break AnswerBody::Held(start.into_bytes(), held);
             }
         };
         return Err(UpstreamError {
@@ -94,7 +94,9 @@ pub(super) async fn receive(
 /// Dropping it closes the connection that it comes on.
 #[derive(Debug)]
 pub struct AnswerStream {
-    start: Bytes,
+    /// What was received before it proved too long to hold, counted as held; gone once it is
+    /// passed on.
+    start: Option<(Bytes, Held)>,
     rest: Incoming,
     /// Gone once the answer is complete and its connection given back.
     lease: Option<Lease>,
@@ -108,7 +110,7 @@ pub struct AnswerStream {
 
 impl AnswerStream {
     fn new(
-        start: Bytes,
+        start: (Bytes, Held),
         rest: Incoming,
         lease: Lease,
         meter: Arc<Meter>,
@@ -116,7 +118,7 @@ impl AnswerStream {
         deadline: Instant,
     ) -> Self {
         Self {
-            start,
+            start: Some(start),
             rest,
             lease: Some(lease),
             meter,
@@ -130,7 +132,8 @@ impl AnswerStream {
     /// The length of what is still to come, if MODEN announced it.
     pub fn length(&self) -> Option<u64> {
         let rest = self.rest.size_hint().exact()?;
-        Some(rest + self.start.len() as u64)
+        let start = self.start.as_ref().map_or(0, |(start, _)| start.len());
+        Some(rest + start as u64)
     }
 
     /// The next chunk; `None` once the answer is complete.
@@ -141,8 +144,10 @@ impl AnswerStream {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, UpstreamError>>> {
-        if !self.start.is_empty() {
-            return Poll::Ready(Some(Ok(std::mem::take(&mut self.start))));
+        if let Some((start, _)) = self.start.take()
+            && !start.is_empty()
+        {
+            return Poll::Ready(Some(Ok(start)));
         }
         loop {
             let failure = match Pin::new(&mut self.rest).poll_frame(context) {
