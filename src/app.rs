@@ -38,7 +38,7 @@ use crate::server::{Accepted, Listener};
 use crate::systemd::{Notifier, PassedSockets};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::Origin;
+use crate::upstream::{Breaker, Origin};
 
 pub use crate::server::BindError;
 pub use crate::upstream::OriginError;
@@ -131,6 +131,8 @@ impl App {
         ));
         let control = Arc::new(Control::default());
         let load = Load::build(&config.server, &metrics);
+        let breaker = Breaker::build(&config.upstream.breaker, metrics.breaker());
+        let breaker = Arc::new(breaker);
         let snapshot = Snapshot::build(
             &config,
             &origin,
@@ -138,6 +140,7 @@ impl App {
             Arc::clone(&limits),
             Arc::clone(&control),
             Arc::clone(&load),
+            Arc::clone(&breaker),
             &metrics,
         );
         metrics.set_config_generation(snapshot.generation());
@@ -172,6 +175,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             credentials: Arc::clone(&credentials),
             control,
+            breaker: Arc::clone(&breaker),
             snapshot: Arc::clone(&snapshot),
             listeners: listeners
                 .iter()
@@ -193,6 +197,7 @@ impl App {
                     index,
                     snapshot: Arc::clone(&snapshot),
                     origin: Arc::clone(&origin),
+                    breaker: Arc::clone(&breaker),
                     max_upstream_connections: share(
                         config.upstream.max_connections,
                         index,

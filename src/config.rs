@@ -47,13 +47,15 @@ pub use environments::{EnvironmentConfig, EnvironmentsConfig};
 pub use faults::{ConfigFaults, Fault};
 pub use headers::HeadersConfig;
 pub use limits::{Allowance, Dimension, LimitConfig, LimitMode, UPSTREAM_LIMIT};
-pub use listeners::{ListenAddress, ListenerConfig, OPEN_TO_OTHERS};
+pub use listeners::{
+    ListenAddress, ListenerConfig, ListenerTls, OPEN_TO_OTHERS, TLS_ON_UNIX_SOCKET,
+};
 pub use log::{Level, LogConfig, LogFormat};
 pub use routes::{NO_ROUTE, RouteConfig, RoutePath};
 pub use schema::schema;
 pub use server::ServerConfig;
 pub use units::Expected;
-pub use upstream::{ProxyUrl, Roots, UpstreamConfig};
+pub use upstream::{BreakerConfig, BreakerSettings, ProxyUrl, Roots, UpstreamConfig};
 
 use admin::AdminFile;
 use environments::EnvironmentsFile;
@@ -181,9 +183,9 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigFaults> {
 /// Faults of the section, and files that cannot be read.
 pub fn load_admin(options: &LoadOptions) -> Result<AdminConfig, ConfigFaults> {
     let mut report = Report::default();
-    let known_keys = KnownKeys::build();
-    let layers = layers::read(options, &known_keys, &mut report);
-    let mut tree = layers.merge(&known_keys, &mut report);
+    let known_keys = KnownKeys::all();
+    let layers = layers::read(options, known_keys, &mut report);
+    let mut tree = layers.merge(known_keys, &mut report);
     let admin = tree.section::<AdminFile>("admin", &mut report);
     let admin = admin.build(&mut report);
     let (_, ConfigFaults(mut faults)) = report.finish();
@@ -197,9 +199,9 @@ pub fn load_admin(options: &LoadOptions) -> Result<AdminConfig, ConfigFaults> {
 /// As [`load`], leaving it to the caller to add what only other rooms can judge.
 pub fn examine(options: &LoadOptions) -> Examined {
     let mut report = Report::default();
-    let known_keys = KnownKeys::build();
-    let layers = layers::read(options, &known_keys, &mut report);
-    let mut tree = layers.merge(&known_keys, &mut report);
+    let known_keys = KnownKeys::all();
+    let layers = layers::read(options, known_keys, &mut report);
+    let mut tree = layers.merge(known_keys, &mut report);
     let draft = build(layers.environment, &mut tree, &mut report);
     Examined {
         draft,

@@ -299,9 +299,10 @@ fn judge(
         let allow = route.allow().clone();
         return Ok(Verdict::AnswerHere { allow });
     }
-    // 4: while paused, without a credential or without room, there is no point in receiving the
-    // body.
+    // 4: while paused, while MODEN fails, without a credential or without room, there is no point
+    // in receiving the body.
     snapshot.control.admit()?;
+    snapshot.breaker.check()?;
     if !snapshot.credentials.is_available() {
         return Err(ProxyError::CredentialUnavailable);
     }

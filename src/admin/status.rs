@@ -10,7 +10,6 @@ use crate::credentials::CredentialFacts;
 use crate::domain::Environment;
 use crate::limits::{Limits, PolicyStatus};
 use crate::proxy::Load;
-use crate::telemetry::metrics::UpstreamMetrics;
 
 /// The version of this program, and the commit that it was built from.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -76,6 +75,8 @@ struct UpstreamStatus {
     connections: ConnectionsStatus,
     /// For how long MODEN's own limit is still honoured.
     held_off_seconds: Option<u64>,
+    /// `closed`, `open`, `half-open` or `off`.
+    breaker: &'static str,
 }
 
 /// Open connections to MODEN.
@@ -104,7 +105,7 @@ impl Status {
             credential: parts.credentials.facts().map(CredentialStatus::new),
             limits: snapshot.limits().status(),
             load: LoadStatus::of(snapshot.load()),
-            upstream: UpstreamStatus::of(&parts.metrics.upstream(), snapshot.limits()),
+            upstream: UpstreamStatus::of(parts, snapshot.limits()),
         }
     }
 }
@@ -131,13 +132,15 @@ impl LoadStatus {
 }
 
 impl UpstreamStatus {
-    fn of(metrics: &UpstreamMetrics, limits: &Limits) -> Self {
+    fn of(parts: &Parts, limits: &Limits) -> Self {
+        let metrics = parts.metrics.upstream();
         Self {
             connections: ConnectionsStatus {
                 busy: metrics.busy.get(),
                 idle: metrics.idle.get(),
             },
             held_off_seconds: limits.hold_off_left().map(|left| left.as_secs()),
+            breaker: parts.breaker.state().as_str(),
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::proxy::{Proxy, Snapshot};
 use crate::server::Accepted;
 use crate::telemetry::access_log::LineBuffer;
 use crate::telemetry::metrics::UpstreamMetrics;
-use crate::upstream::{Origin, Upstream};
+use crate::upstream::{Breaker, Origin, Upstream};
 
 /// How often a core gives a sign of life and sweeps its pool.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -28,6 +28,7 @@ pub(super) struct Parts {
     pub(super) index: usize,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) origin: Arc<Origin>,
+    pub(super) breaker: Arc<Breaker>,
     pub(super) max_upstream_connections: usize,
     pub(super) access_log: LineBuffer,
     pub(super) held: Arc<HeldBytes>,
@@ -161,6 +162,7 @@ async fn run(
     let exchanges = TaskTracker::new();
     let upstream = Upstream::new(
         parts.origin,
+        parts.breaker,
         parts.max_upstream_connections,
         parts.held,
         parts.upstream_metrics,
@@ -179,11 +181,9 @@ async fn run(
                 Arc::clone(&proxy),
                 parts.draining.clone(),
                 Arc::clone(&dropped_idle),
+                ended,
             );
-            serving.spawn(async move {
-                connection.await;
-                drop(ended);
-            });
+            serving.spawn(connection);
         }
         serving.close();
         serving.wait().await;

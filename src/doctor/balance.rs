@@ -16,7 +16,9 @@ use crate::credentials::{Credential, Credentials};
 use crate::domain::PathCharacters;
 use crate::proxy::{headers, path};
 use crate::telemetry::metrics::UpstreamMetrics;
-use crate::upstream::{Answer, AnswerBody, ExchangeFacts, Origin, Upstream, UpstreamError};
+use crate::upstream::{
+    Answer, AnswerBody, Breaker, ExchangeFacts, Origin, Upstream, UpstreamError,
+};
 
 /// The endpoint that tells the balance and changes nothing, as a client would call it.
 ///
@@ -55,7 +57,8 @@ pub(super) async fn examine(
     };
     // One answer, bounded by upstream.hold_answer.
     let held = Arc::new(HeldBytes::new(u64::MAX));
-    let upstream = Upstream::new(Arc::clone(origin), 1, held, Arc::clone(metrics));
+    let breaker = Arc::new(Breaker::off());
+    let upstream = Upstream::new(Arc::clone(origin), breaker, 1, held, Arc::clone(metrics));
     let asked = SystemTime::now();
     let may_begin = || Ok::<_, UpstreamError>(());
     let answer = upstream

@@ -14,7 +14,7 @@ use crate::domain::Environment;
 use crate::limits::Limits;
 use crate::routing::Routes;
 use crate::telemetry::metrics::{Metrics, ProxyMetrics};
-use crate::upstream::Origin;
+use crate::upstream::{Breaker, Origin};
 
 /// One generation of the configuration in its working form.
 ///
@@ -39,10 +39,13 @@ pub struct Snapshot {
     pub(super) control: Arc<Control>,
     /// Outlives the generation, too.
     pub(super) load: Arc<Load>,
+    /// As `control`.
+    pub(super) breaker: Arc<Breaker>,
 }
 
 impl Snapshot {
     /// Builds the working form of a checked configuration; cannot fail for one.
+    #[expect(clippy::too_many_arguments, reason = "each belongs to another room")]
     pub fn build(
         config: &Config,
         origin: &Origin,
@@ -50,6 +53,7 @@ impl Snapshot {
         limits: Arc<Limits>,
         control: Arc<Control>,
         load: Arc<Load>,
+        breaker: Arc<Breaker>,
         metrics: &Metrics,
     ) -> Self {
         let route_names = config.routes.iter().map(|route| route.name.as_str());
@@ -67,6 +71,7 @@ impl Snapshot {
             limits,
             control,
             load,
+            breaker,
             metrics: metrics.proxy(route_names, codes),
         }
     }
