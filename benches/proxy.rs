@@ -24,7 +24,7 @@ use hyper_util::rt::TokioIo;
 use moden_gateway::config::{self, LoadOptions, LogOutput};
 use moden_gateway::credentials::{Credential, Credentials};
 use moden_gateway::limits::Limits;
-use moden_gateway::proxy::{Proxy, Snapshot};
+use moden_gateway::proxy::{Load, Proxy, Snapshot};
 use moden_gateway::secret::Secret;
 use moden_gateway::server::{ConnectionInfo, ListenerInfo, serve_connection};
 use moden_gateway::telemetry::access_log::AccessLog;
@@ -132,12 +132,14 @@ fn run(requests: u64) -> anyhow::Result<()> {
             let breaker = Breaker::build(&config.upstream.breaker, metrics.breaker());
             let breaker = Arc::new(breaker);
             let limits = Limits::build(&config.limits, config.upstream.limit_max, &metrics);
+            let load = Load::build(&config.server, &metrics);
             let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::build(
                 &config,
                 &origin,
                 credentials,
                 Arc::new(limits),
                 Arc::default(),
+                Arc::clone(&load),
                 Arc::clone(&breaker),
                 &metrics,
             )));
@@ -145,7 +147,8 @@ fn run(requests: u64) -> anyhow::Result<()> {
             let access_log = AccessLog::start(&LogOutput::File("/dev/null".into()), 1, dropped)?;
 
             let (ours, moden) = tokio::io::duplex(64 * 1024);
-            let upstream = Upstream::new(origin, breaker, 1, metrics.upstream());
+            let held = Arc::clone(load.held());
+            let upstream = Upstream::new(origin, breaker, 1, held, metrics.upstream());
             upstream.adopt(TokioIo::new(ours)).await?;
             let tasks = TaskTracker::new();
             tasks.spawn(answer_all(moden));

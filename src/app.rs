@@ -33,7 +33,7 @@ use crate::config::{Config, ListenAddress, ServerConfig};
 use crate::credentials::Credentials;
 use crate::domain::Environment;
 use crate::limits::Limits;
-use crate::proxy::{Control, Snapshot};
+use crate::proxy::{Control, Load, Snapshot};
 use crate::server::{Accepted, Listener};
 use crate::systemd::{Notifier, PassedSockets};
 use crate::telemetry::access_log::AccessLog;
@@ -130,6 +130,7 @@ impl App {
             &metrics,
         ));
         let control = Arc::new(Control::default());
+        let load = Load::build(&config.server, &metrics);
         let breaker = Breaker::build(&config.upstream.breaker, metrics.breaker());
         let breaker = Arc::new(breaker);
         let snapshot = Snapshot::build(
@@ -138,6 +139,7 @@ impl App {
             Arc::clone(&credentials),
             Arc::clone(&limits),
             Arc::clone(&control),
+            Arc::clone(&load),
             Arc::clone(&breaker),
             &metrics,
         );
@@ -202,6 +204,7 @@ impl App {
                         core_count,
                     ),
                     access_log: access_log.buffer(index),
+                    held: Arc::clone(load.held()),
                     upstream_metrics: metrics.upstream(),
                     health: Arc::clone(&health),
                     draining: draining.clone(),

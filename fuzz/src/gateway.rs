@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use moden_gateway::config::{self, Config, LoadOptions};
 use moden_gateway::credentials::{Credential, Credentials};
 use moden_gateway::limits::Limits;
-use moden_gateway::proxy::{Proxy, Snapshot};
+use moden_gateway::proxy::{Load, Proxy, Snapshot};
 use moden_gateway::secret::Secret;
 use moden_gateway::server::{ConnectionInfo, ListenerInfo, serve_connection};
 use moden_gateway::telemetry::access_log::LineBuffer;
@@ -96,7 +96,9 @@ impl Gateway {
         let origin = Arc::clone(&ground.origin);
         // What one input does must not decide about the next.
         let breaker = Arc::new(Breaker::off());
-        let connections = Upstream::new(origin, breaker, CONNECTIONS, ground.metrics.upstream());
+        let held = Arc::clone(ground.snapshot.load().load().held());
+        let metrics = ground.metrics.upstream();
+        let connections = Upstream::new(origin, breaker, CONNECTIONS, held, metrics);
         let upstreams = TaskTracker::new();
         for _ in 0..CONNECTIONS {
             let (ours, theirs) = tokio::io::duplex(ROOM);
@@ -297,6 +299,7 @@ fn break_ground(hold_answer: &str) -> Ground {
         credentials,
         Arc::new(limits),
         Arc::default(),
+        Load::build(&config.server, &metrics),
         Arc::new(Breaker::off()),
         &metrics,
     )));

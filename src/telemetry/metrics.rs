@@ -22,7 +22,7 @@ use prometheus::{
 
 use crate::config::{LimitMode, NO_ROUTE, UPSTREAM_LIMIT};
 use crate::domain::{Environment, Outcome};
-use reading::Readings;
+use reading::{ReadElsewhere, Readings};
 
 /// The media type of [`Metrics::render`].
 ///
@@ -57,6 +57,7 @@ pub struct Metrics {
     proxy_request_bytes: IntCounter,
     proxy_reply_bytes: IntCounter,
     proxy_errors: IntCounterVec,
+    proxy_shed: IntCounterVec,
     upstream: Arc<UpstreamMetrics>,
     breaker: BreakerMetrics,
     server_connections: IntGaugeVec,
@@ -163,6 +164,15 @@ pub struct ConnectFailures {
     pub certificate: IntCounter,
     /// The TLS handshake failed for another reason.
     pub tls: IntCounter,
+}
+
+/// The handles of the process's load.
+#[derive(Clone, Debug)]
+pub struct LoadMetrics {
+    /// Requests turned away because `server.max_in_flight` others were on their way.
+    pub shed_in_flight: IntCounter,
+    /// Requests turned away because `server.max_held_bytes` were held.
+    pub shed_held_bytes: IntCounter,
 }
 
 /// The circuit breaker's handles.
@@ -272,6 +282,13 @@ impl Metrics {
                 "gateway_proxy_errors_total",
                 "Requests that ended with an error of the gateway's own, by its code.",
                 &["code"],
+            ),
+            proxy_shed: counters(
+                &registry,
+                "gateway_proxy_shed_requests_total",
+                "Requests answered 503 overloaded because the process was full: server.max_in_flight \
+                 requests on their way, or server.max_held_bytes held.",
+                &["reason"],
             ),
             upstream: Arc::new(UpstreamMetrics::build(&registry)),
             breaker: BreakerMetrics {
@@ -385,6 +402,47 @@ impl Metrics {
     /// The handles of the way to MODEN.
     pub fn upstream(&self) -> Arc<UpstreamMetrics> {
         Arc::clone(&self.upstream)
+    }
+
+    /// The handles of the process's load.
+    pub fn load(&self) -> LoadMetrics {
+        LoadMetrics {
+            shed_in_flight: self.proxy_shed.with_label_values(&["in_flight"]),
+            shed_held_bytes: self.proxy_shed.with_label_values(&["held_bytes"]),
+        }
+    }
+
+    /// Takes up two numbers that the load keeps by itself, to be read at each scrape: requests
+    /// admitted, and bytes held. To be called once.
+    pub fn read_load(
+        &self,
+        admitted: impl Fn() -> u64 + Send + Sync + 'static,
+        held_bytes: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        self.read(
+            "gateway_proxy_admitted_requests",
+            "Requests from their admission to the end of their reply; server.max_in_flight bounds \
+             them.",
+            admitted,
+        );
+        self.read(
+            "gateway_proxy_held_bytes",
+            "Bytes of request bodies and answers held in memory, room promised to bodies that are \
+             still to come included; at server.max_held_bytes new requests are turned away.",
+            held_bytes,
+        );
+    }
+
+    fn read(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let collector = Box::new(ReadElsewhere::new(name, help, read));
+        self.registry
+            .register(collector)
+            .expect("a name of its own");
     }
 
     /// The handles of the circuit breaker.
