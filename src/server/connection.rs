@@ -66,10 +66,13 @@ pub async fn serve_connection<T, S>(
         let (watch, draining) = (Arc::clone(&watch), draining.clone());
         hyper::service::service_fn(move |request| {
             watch.begin_request();
-            let reply = service.clone().answer(request, Arc::clone(&connection));
+            let (service, connection) = (service.clone(), Arc::clone(&connection));
             let (watch, draining) = (Arc::clone(&watch), draining.clone());
             async move {
-                let mut reply = reply.await.map(|body| WatchedBody { body, watch });
+                // Made here and not outside: a future that is moved in is kept twice, and hyper keeps
+                // room for this one as long as the connection lives.
+                let reply = service.answer(request, connection).await;
+                let mut reply = reply.map(|body| WatchedBody { body, watch });
                 if draining.is_cancelled() {
                     reply
                         .headers_mut()
