@@ -11,6 +11,7 @@
 //! ```
 
 mod accepted;
+mod addresses;
 mod connection;
 mod listener;
 mod silence;

@@ -9,6 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use super::addresses::AddressPlace;
 use super::connection::{Service, serve_connection};
 use super::listener::{ConnectionInfo, ListenerInfo};
 use super::silence;
@@ -21,6 +22,8 @@ pub struct Accepted {
     stream: Stream,
     listener: Arc<ListenerInfo>,
     place: Place,
+    /// Among those of its address, where they are bounded.
+    address_place: Option<AddressPlace>,
     counted: Counted,
 }
 
@@ -38,12 +41,14 @@ impl Accepted {
         stream: Stream,
         listener: Arc<ListenerInfo>,
         place: Place,
+        address_place: Option<AddressPlace>,
         metrics: &ListenerMetrics,
     ) -> Self {
         Self {
             stream,
             listener,
             place,
+            address_place,
             counted: Counted::new(&metrics.connections),
         }
     }
@@ -79,7 +84,7 @@ impl Accepted {
             if is_served {
                 begin(stream, self.listener, service, draining, dropped_idle).await;
             }
-            drop((self.place, self.counted, ended));
+            drop((self.place, self.address_place, self.counted, ended));
         }
     }
 }

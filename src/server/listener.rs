@@ -10,7 +10,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::accepted::{Accepted, Place};
-use super::socket::{BACKLOG, Socket};
+use super::addresses::{Addresses, Refused};
+use super::socket::{BACKLOG, Socket, Stream};
 use crate::config::{ListenAddress, ListenerConfig, OPEN_TO_OTHERS};
 use crate::systemd::{PassedSocket, PassedSockets};
 use crate::telemetry::metrics::ListenerMetrics;
@@ -55,6 +56,7 @@ pub struct Listener {
     is_passed: bool,
     info: Arc<ListenerInfo>,
     connections: Arc<Semaphore>,
+    addresses: Option<Arc<Addresses>>,
     /// For the connections of all listeners together.
     room: Arc<Semaphore>,
     metrics: ListenerMetrics,
@@ -112,6 +114,7 @@ impl Listener {
         metrics: ListenerMetrics,
     ) -> Result<Vec<Self>, BindError> {
         let connections = Arc::new(Semaphore::new(config.max_connections));
+        let addresses = Addresses::build(config.max_connections_per_address);
         let listener = |(socket, address): (Socket, ListenAddress), is_passed| {
             let info = ListenerInfo {
                 name: address.to_string(),
@@ -127,6 +130,7 @@ impl Listener {
                 is_passed,
                 info: Arc::new(info),
                 connections: Arc::clone(&connections),
+                addresses: addresses.clone(),
                 room: Arc::clone(room),
                 metrics: metrics.clone(),
             }
@@ -157,7 +161,8 @@ impl Listener {
     /// process that gets it, and none is turned away in between.
     ///
     /// At `max_connections`, or when there is no room in the process, it stops accepting until one
-    /// ends; clients wait in the backlog.
+    /// ends; clients wait in the backlog. One of an address that has `max_connections_per_address`
+    /// is accepted and closed with a reset: in the backlog it would stand in the way of others.
     pub async fn accept_until(self, draining: CancellationToken, deliver: impl Fn(Accepted)) {
         let Self {
             socket,
@@ -165,13 +170,29 @@ impl Listener {
             is_passed,
             info,
             connections,
+            addresses,
             room,
             metrics,
         } = self;
-        let deliver = |stream, place| {
-            metrics.accepted.inc();
-            deliver(Accepted::new(stream, Arc::clone(&info), place, &metrics));
+        let deliver = |stream: Stream, place| {
+            let admitted = match (&addresses, stream.peer_address()) {
+                (Some(addresses), Some(peer)) => addresses.admit(peer).map(Some),
+                _ => Ok(None),
+            };
+            match admitted {
+                Ok(address_place) => {
+                    metrics.accepted.inc();
+                    let info = Arc::clone(&info);
+                    deliver(Accepted::new(stream, info, place, address_place, &metrics));
+                }
+                Err(refused) => {
+                    stream.reset();
+                    metrics.refused.inc();
+                    tell(&address, refused);
+                }
+            }
         };
+
         let accept = async || {
             let place = Place::wait(&connections, &room).await;
             socket.accept().await.map(|stream| (stream, place))
@@ -207,6 +228,18 @@ impl Listener {
         for (place, stream) in places.zip(waiting).take(BACKLOG as usize) {
             deliver(stream, place);
         }
+    }
+}
+
+/// Says that an address has too many connections, if it is time to say so.
+fn tell(listener: &ListenAddress, refused: Refused) {
+    if let Some(count) = refused.to_tell {
+        tracing::warn!(
+            %listener,
+            peer = %refused.network,
+            count,
+            "closed connections of addresses that have max_connections_per_address, this one last"
+        );
     }
 }
 

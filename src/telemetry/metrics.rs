@@ -60,6 +60,7 @@ pub struct Metrics {
     upstream: Arc<UpstreamMetrics>,
     server_connections: IntGaugeVec,
     server_connections_accepted: IntCounterVec,
+    server_connections_refused: IntCounterVec,
     server_accept_failures: IntCounterVec,
     limits_admitted: IntCounterVec,
     limits_denied: IntCounterVec,
@@ -171,6 +172,8 @@ pub struct ListenerMetrics {
     pub connections: IntGauge,
     /// Connections accepted.
     pub accepted: IntCounter,
+    /// Connections closed at once, because their address had as many as it may have.
+    pub refused: IntCounter,
     /// Calls to accept that failed, such as for want of file descriptors.
     pub accept_failures: IntCounter,
 }
@@ -277,6 +280,13 @@ impl Metrics {
                 "Client connections accepted.",
                 listener,
             ),
+            server_connections_refused: counters(
+                &registry,
+                "gateway_server_connections_refused_total",
+                "Client connections closed as soon as they were accepted, because their address \
+                 had max_connections_per_address.",
+                listener,
+            ),
             server_accept_failures: counters(
                 &registry,
                 "gateway_server_accept_failures_total",
@@ -370,6 +380,7 @@ impl Metrics {
         ListenerMetrics {
             connections: self.server_connections.with_label_values(labels),
             accepted: self.server_connections_accepted.with_label_values(labels),
+            refused: self.server_connections_refused.with_label_values(labels),
             accept_failures: self.server_accept_failures.with_label_values(labels),
         }
     }
