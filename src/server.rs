@@ -12,15 +12,19 @@
 
 mod accepted;
 mod addresses;
+mod certificate;
 mod connection;
 mod listener;
 mod silence;
 mod socket;
 mod socket_file;
+mod tls;
 mod watch;
 
 pub use accepted::Accepted;
+pub use certificate::{CertificateError, LoadedCertificate};
 pub use connection::{Service, serve_connection};
 pub use listener::{BindError, ConnectionInfo, Listener, ListenerInfo};
 pub use socket::listen_tcp;
 pub use socket_file::SocketFile;
+pub use tls::{Renewal, Tls};

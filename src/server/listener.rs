@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::accepted::{Accepted, Place};
 use super::addresses::{Addresses, Refused};
 use super::socket::{BACKLOG, Socket, Stream};
-use crate::config::{ListenAddress, ListenerConfig, OPEN_TO_OTHERS};
+use super::tls::Tls;
+use crate::config::{ListenAddress, ListenerConfig, OPEN_TO_OTHERS, TLS_ON_UNIX_SOCKET};
 use crate::systemd::{PassedSocket, PassedSockets};
 use crate::telemetry::metrics::ListenerMetrics;
 
@@ -57,6 +58,7 @@ pub struct Listener {
     info: Arc<ListenerInfo>,
     connections: Arc<Semaphore>,
     addresses: Option<Arc<Addresses>>,
+    tls: Option<Arc<Tls>>,
     /// For the connections of all listeners together.
     room: Arc<Semaphore>,
     metrics: ListenerMetrics,
@@ -89,6 +91,12 @@ pub enum BindError {
         /// Where it listens.
         address: ListenAddress,
     },
+    /// It shall speak TLS, and what was passed is a Unix socket.
+    #[error("systemd passed {address}, and tls {TLS_ON_UNIX_SOCKET}")]
+    TlsOnUnixSocket {
+        /// Where it listens.
+        address: ListenAddress,
+    },
 }
 
 impl BindError {
@@ -103,12 +111,14 @@ impl Listener {
     ///
     /// One for each socket, of which systemd may have passed several by one name; they share
     /// `max_connections`. A Unix socket that is left over from a process that no longer listens is
-    /// replaced. `room` has a permit for each connection that all listeners may have together.
+    /// replaced. `tls` is there if the listener shall speak it. `room` has a permit for each
+    /// connection that all listeners may have together.
     ///
     /// # Errors
     /// When the address is taken or not allowed, or what was passed cannot be served.
     pub fn bind(
         config: &ListenerConfig,
+        tls: Option<Arc<Tls>>,
         passed: &mut PassedSockets,
         room: &Arc<Semaphore>,
         metrics: ListenerMetrics,
@@ -131,6 +141,7 @@ impl Listener {
                 info: Arc::new(info),
                 connections: Arc::clone(&connections),
                 addresses: addresses.clone(),
+                tls: tls.clone(),
                 room: Arc::clone(room),
                 metrics: metrics.clone(),
             }
@@ -143,6 +154,9 @@ impl Listener {
                 .map(|socket| {
                     let (socket, address) = Socket::adopt(socket)?;
                     check_openness(&address, config.allow_anonymous)?;
+                    if tls.is_some() && matches!(address, ListenAddress::Unix(_)) {
+                        return Err(BindError::TlsOnUnixSocket { address });
+                    }
                     Ok(listener((socket, address), true))
                 })
                 .collect(),
@@ -171,6 +185,7 @@ impl Listener {
             info,
             connections,
             addresses,
+            tls,
             room,
             metrics,
         } = self;
@@ -182,8 +197,14 @@ impl Listener {
             match admitted {
                 Ok(address_place) => {
                     metrics.accepted.inc();
-                    let info = Arc::clone(&info);
-                    deliver(Accepted::new(stream, info, place, address_place, &metrics));
+                    deliver(Accepted::new(
+                        stream,
+                        Arc::clone(&info),
+                        tls.clone(),
+                        place,
+                        address_place,
+                        &metrics,
+                    ));
                 }
                 Err(refused) => {
                     stream.reset();

@@ -62,6 +62,9 @@ pub struct Metrics {
     server_connections_accepted: IntCounterVec,
     server_connections_refused: IntCounterVec,
     server_accept_failures: IntCounterVec,
+    server_tls_failures: IntCounterVec,
+    server_certificate_changes: IntCounterVec,
+    server_certificate_expiry: IntGaugeVec,
     limits_admitted: IntCounterVec,
     limits_denied: IntCounterVec,
     limits_lost_races: IntCounterVec,
@@ -176,6 +179,30 @@ pub struct ListenerMetrics {
     pub refused: IntCounter,
     /// Calls to accept that failed, such as for want of file descriptors.
     pub accept_failures: IntCounter,
+}
+
+/// The handles of a listener that speaks TLS.
+#[derive(Clone, Debug)]
+pub struct ListenerTlsMetrics {
+    /// When the certificate in use ends, in seconds since 1970.
+    pub expiry: IntGauge,
+    /// Changed certificates that were taken up.
+    pub renewed: IntCounter,
+    /// Changed certificates that were refused.
+    pub refused: IntCounter,
+    /// Handshakes that failed.
+    pub failures: HandshakeFailures,
+}
+
+/// Failures of a listener's TLS handshakes, by how they ended.
+#[derive(Clone, Debug)]
+pub struct HandshakeFailures {
+    /// `tls_timeout` passed, or the drain did not wait.
+    pub timeout: IntCounter,
+    /// The client left.
+    pub closed: IntCounter,
+    /// What the client sent was no TLS, or none that is spoken here, or it refused the certificate.
+    pub protocol: IntCounter,
 }
 
 /// One policy's handles.
@@ -294,6 +321,28 @@ impl Metrics {
                  descriptors.",
                 listener,
             ),
+            server_tls_failures: counters(
+                &registry,
+                "gateway_server_tls_failures_total",
+                "TLS handshakes with clients that failed: timeout (tls_timeout passed), closed (the \
+                 client left), protocol (no TLS, no version or suite in common, or the client \
+                 refused the certificate). TLS listeners only.",
+                &["listener", "reason"],
+            ),
+            server_certificate_changes: counters(
+                &registry,
+                "gateway_server_certificate_changes_total",
+                "Changes of a listener's certificate or key on disk: renewed (taken up) or refused \
+                 (the log says why; the old one stays in use). TLS listeners only.",
+                &["listener", "result"],
+            ),
+            server_certificate_expiry: gauges(
+                &registry,
+                "gateway_server_certificate_expiry_timestamp_seconds",
+                "When the certificate in use ends, or one of those behind it, in seconds since \
+                 1970. TLS listeners only.",
+                listener,
+            ),
             limits_admitted: counters(
                 &registry,
                 "gateway_limits_admitted_total",
@@ -382,6 +431,31 @@ impl Metrics {
             accepted: self.server_connections_accepted.with_label_values(labels),
             refused: self.server_connections_refused.with_label_values(labels),
             accept_failures: self.server_accept_failures.with_label_values(labels),
+        }
+    }
+
+    /// The handles of a listener that speaks TLS, by its position in the configuration.
+    pub fn listener_tls(&self, index: usize) -> ListenerTlsMetrics {
+        let index = index.to_string();
+        let failure = |reason| {
+            self.server_tls_failures
+                .with_label_values(&[index.as_str(), reason])
+        };
+        let change = |result| {
+            self.server_certificate_changes
+                .with_label_values(&[index.as_str(), result])
+        };
+        ListenerTlsMetrics {
+            expiry: self
+                .server_certificate_expiry
+                .with_label_values(&[index.as_str()]),
+            renewed: change("renewed"),
+            refused: change("refused"),
+            failures: HandshakeFailures {
+                timeout: failure("timeout"),
+                closed: failure("closed"),
+                protocol: failure("protocol"),
+            },
         }
     }
 
