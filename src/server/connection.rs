@@ -123,12 +123,16 @@ pub async fn serve_connection<T, S>(
                 report_disagreement(&request, &connection);
             }
             let is_last = watch.requests() == connection.listener.max_requests_per_connection;
-            let reply =
-                is_certain.then(|| service.clone().answer(request, Arc::clone(&connection)));
+            let (service, connection) = (service.clone(), Arc::clone(&connection));
             let (watch, draining) = (Arc::clone(&watch), draining.clone());
             async move {
-                let reply = reply.ok_or(Disagreement)?;
-                let mut reply = reply.await.map(|body| WatchedBody { body, watch });
+                if !is_certain {
+                    return Err(Disagreement);
+                }
+                // Made here and not outside: a future that is moved in is kept twice, and hyper keeps
+                // room for this one as long as the connection lives.
+                let reply = service.answer(request, connection).await;
+                let mut reply = reply.map(|body| WatchedBody { body, watch });
                 if is_last || draining.is_cancelled() {
                     reply
                         .headers_mut()
