@@ -30,13 +30,13 @@ use tokio_util::task::TaskTracker;
 use crate::body::{self, BodyLimits, RequestBody};
 use crate::client_auth::ClientIdentity;
 use crate::routing::Routes;
-use crate::server::{ConnectionInfo, Service};
+use crate::server::{ConnectionInfo, Malformed, Service};
 use crate::telemetry::access_log::LineBuffer;
 use crate::upstream::{Answer, Upstream};
 
 pub use answer_body::ReplyBody;
 pub use control::Control;
-pub use preview::{Refusal, Way, preview};
+pub use preview::{Refusal, Way, foretell, preview};
 pub use snapshot::Snapshot;
 
 use error::ProxyError;
@@ -196,6 +196,17 @@ impl Service for Arc<Proxy> {
         connection: Arc<ConnectionInfo>,
     ) -> impl Future<Output = Response<ReplyBody>> + Send {
         self.handle(request, connection)
+    }
+
+    fn refuse(
+        self,
+        why: Malformed,
+        is_head: bool,
+        connection: Arc<ConnectionInfo>,
+    ) -> Response<ReplyBody> {
+        let snapshot = self.snapshot.load_full();
+        let record = Record::begin_unread(&self.book, &snapshot, is_head, connection);
+        reply::refuse(&ProxyError::Malformed(why), record)
     }
 }
 

@@ -9,11 +9,15 @@ use crate::credentials::CredentialUnavailable;
 use crate::domain::Outcome;
 use crate::limits::Denied;
 use crate::routing::RouteError;
+use crate::server::Malformed;
 use crate::upstream::UpstreamError;
 
 /// A request that ends with an answer of the gateway's own; `reply.rs` gives each its face.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProxyError {
+    /// What came is no request.
+    #[error("what the client sent is no request")]
+    Malformed(Malformed),
     /// `Host` is missing, there twice, or no host.
     #[error("the request names no host, several, or an invalid one")]
     HostInvalid,
@@ -70,7 +74,8 @@ impl ProxyError {
         match self {
             Self::Upstream(error) => error.outcome,
             Self::CredentialRejected => Outcome::Answered,
-            Self::HostInvalid
+            Self::Malformed(_)
+            | Self::HostInvalid
             | Self::PathAmbiguous
             | Self::UriTooLong
             | Self::EnvironmentMismatch

@@ -21,3 +21,4 @@ mod shows_itself;
 mod streams;
 mod support;
 mod tls;
+mod withstands_hostile_clients;
