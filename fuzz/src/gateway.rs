@@ -42,12 +42,12 @@ const CONNECTIONS: usize = 8;
 /// What a side may have on its way unread, in bytes.
 const ROOM: usize = 64 * 1024;
 
-/// How much of an answer is held.
+/// How much of a body is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hold {
     /// More than any input has.
     All,
-    /// So little that most answers are streamed.
+    /// So little that most bodies are streamed, both ways.
     Little,
 }
 
@@ -270,14 +270,17 @@ fn ground(hold: Hold) -> &'static Ground {
     }
 }
 
-fn break_ground(hold_answer: &str) -> Ground {
+fn break_ground(hold: &str) -> Ground {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("gateway.toml");
     std::fs::write(&file, CONFIGURATION).expect("the folder can be written");
-    let variable = format!("{}UPSTREAM__HOLD_ANSWER", config::VARIABLE_PREFIX);
+    let variables = ["HOLD_BODY", "HOLD_ANSWER"].map(|name| {
+        let name = format!("{}UPSTREAM__{name}", config::VARIABLE_PREFIX);
+        (name, hold.to_owned())
+    });
     let options = LoadOptions {
         paths: vec![file],
-        variables: vec![(variable, hold_answer.to_owned())],
+        variables: variables.to_vec(),
         ..LoadOptions::default()
     };
     let config = config::load(&options).expect("a configuration").config;
