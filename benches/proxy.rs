@@ -29,7 +29,7 @@ use moden_gateway::secret::Secret;
 use moden_gateway::server::{ConnectionInfo, ListenerInfo, serve_connection};
 use moden_gateway::telemetry::access_log::AccessLog;
 use moden_gateway::telemetry::metrics::Metrics;
-use moden_gateway::upstream::{Origin, Upstream};
+use moden_gateway::upstream::{Breaker, Origin, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -129,6 +129,8 @@ fn run(requests: u64) -> anyhow::Result<()> {
                 &Secret::new("secret"),
             )?);
             let metrics = Metrics::build(config.environment);
+            let breaker = Breaker::build(&config.upstream.breaker, metrics.breaker());
+            let breaker = Arc::new(breaker);
             let limits = Limits::build(&config.limits, config.upstream.limit_max, &metrics);
             let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::build(
                 &config,
@@ -136,13 +138,14 @@ fn run(requests: u64) -> anyhow::Result<()> {
                 credentials,
                 Arc::new(limits),
                 Arc::default(),
+                Arc::clone(&breaker),
                 &metrics,
             )));
             let dropped = metrics.access_log_dropped.clone();
             let access_log = AccessLog::start(&LogOutput::File("/dev/null".into()), 1, dropped)?;
 
             let (ours, moden) = tokio::io::duplex(64 * 1024);
-            let upstream = Upstream::new(origin, 1, metrics.upstream());
+            let upstream = Upstream::new(origin, breaker, 1, metrics.upstream());
             upstream.adopt(TokioIo::new(ours)).await?;
             let tasks = TaskTracker::new();
             tasks.spawn(answer_all(moden));

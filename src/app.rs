@@ -38,7 +38,7 @@ use crate::server::{Accepted, Listener};
 use crate::systemd::{Notifier, PassedSockets};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::Origin;
+use crate::upstream::{Breaker, Origin};
 
 pub use crate::server::BindError;
 pub use crate::upstream::OriginError;
@@ -130,12 +130,15 @@ impl App {
             &metrics,
         ));
         let control = Arc::new(Control::default());
+        let breaker = Breaker::build(&config.upstream.breaker, metrics.breaker());
+        let breaker = Arc::new(breaker);
         let snapshot = Snapshot::build(
             &config,
             &origin,
             Arc::clone(&credentials),
             Arc::clone(&limits),
             Arc::clone(&control),
+            Arc::clone(&breaker),
             &metrics,
         );
         metrics.set_config_generation(snapshot.generation());
@@ -170,6 +173,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             credentials: Arc::clone(&credentials),
             control,
+            breaker: Arc::clone(&breaker),
             snapshot: Arc::clone(&snapshot),
             listeners: listeners
                 .iter()
@@ -191,6 +195,7 @@ impl App {
                     index,
                     snapshot: Arc::clone(&snapshot),
                     origin: Arc::clone(&origin),
+                    breaker: Arc::clone(&breaker),
                     max_upstream_connections: share(
                         config.upstream.max_connections,
                         index,

@@ -47,13 +47,15 @@ pub use environments::{EnvironmentConfig, EnvironmentsConfig};
 pub use faults::{ConfigFaults, Fault};
 pub use headers::HeadersConfig;
 pub use limits::{Allowance, Dimension, LimitConfig, LimitMode, UPSTREAM_LIMIT};
-pub use listeners::{ListenAddress, ListenerConfig, OPEN_TO_OTHERS};
+pub use listeners::{
+    ListenAddress, ListenerConfig, ListenerTls, OPEN_TO_OTHERS, TLS_ON_UNIX_SOCKET,
+};
 pub use log::{Level, LogConfig, LogFormat};
 pub use routes::{NO_ROUTE, RouteConfig, RoutePath};
 pub use schema::schema;
 pub use server::ServerConfig;
 pub use units::Expected;
-pub use upstream::{ProxyUrl, Roots, UpstreamConfig};
+pub use upstream::{BreakerConfig, BreakerSettings, ProxyUrl, Roots, UpstreamConfig};
 
 use admin::AdminFile;
 use environments::EnvironmentsFile;

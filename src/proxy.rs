@@ -260,8 +260,10 @@ fn judge(
     // 3: who is calling.
     let identity = ClientIdentity::anonymous();
     record.set_client(identity);
-    // 4: while paused, or without a credential, there is no point in receiving the body.
+    // 4: while paused, while MODEN fails, or without a credential, there is no point in receiving
+    // the body.
     snapshot.control.admit()?;
+    snapshot.breaker.check()?;
     if !snapshot.credentials.is_available() {
         return Err(ProxyError::CredentialUnavailable);
     }

@@ -10,11 +10,16 @@
 //! Listener::accept_until --socket-->     Accepted::serve -> serve_connection -> service
 //! ```
 
+mod accepted;
 mod connection;
 mod listener;
+mod silence;
+mod socket;
 mod socket_file;
 mod watch;
 
+pub use accepted::Accepted;
 pub use connection::{Service, serve_connection};
-pub use listener::{Accepted, BindError, ConnectionInfo, Listener, ListenerInfo, listen_tcp};
+pub use listener::{BindError, ConnectionInfo, Listener, ListenerInfo};
+pub use socket::listen_tcp;
 pub use socket_file::SocketFile;

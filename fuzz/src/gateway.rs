@@ -16,7 +16,7 @@ use moden_gateway::secret::Secret;
 use moden_gateway::server::{ConnectionInfo, ListenerInfo, serve_connection};
 use moden_gateway::telemetry::access_log::LineBuffer;
 use moden_gateway::telemetry::metrics::Metrics;
-use moden_gateway::upstream::{Origin, Upstream};
+use moden_gateway::upstream::{Breaker, Origin, Upstream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -94,7 +94,9 @@ impl Gateway {
         listen_to_logs();
         let ground = ground(hold);
         let origin = Arc::clone(&ground.origin);
-        let connections = Upstream::new(origin, CONNECTIONS, ground.metrics.upstream());
+        // What one input does must not decide about the next.
+        let breaker = Arc::new(Breaker::off());
+        let connections = Upstream::new(origin, breaker, CONNECTIONS, ground.metrics.upstream());
         let upstreams = TaskTracker::new();
         for _ in 0..CONNECTIONS {
             let (ours, theirs) = tokio::io::duplex(ROOM);
@@ -298,6 +300,7 @@ fn break_ground(hold: &str) -> Ground {
         credentials,
         Arc::new(limits),
         Arc::default(),
+        Arc::new(Breaker::off()),
         &metrics,
     )));
     Ground {

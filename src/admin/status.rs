@@ -9,7 +9,6 @@ use super::Parts;
 use crate::credentials::CredentialFacts;
 use crate::domain::Environment;
 use crate::limits::{Limits, PolicyStatus};
-use crate::telemetry::metrics::UpstreamMetrics;
 
 /// The version of this program, and the commit that it was built from.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -63,6 +62,8 @@ struct UpstreamStatus {
     connections: ConnectionsStatus,
     /// For how long MODEN's own limit is still honoured.
     held_off_seconds: Option<u64>,
+    /// `closed`, `open`, `half-open` or `off`.
+    breaker: &'static str,
 }
 
 /// Open connections to MODEN.
@@ -90,7 +91,7 @@ impl Status {
             listeners: parts.listeners.clone(),
             credential: parts.credentials.facts().map(CredentialStatus::new),
             limits: snapshot.limits().status(),
-            upstream: UpstreamStatus::of(&parts.metrics.upstream(), snapshot.limits()),
+            upstream: UpstreamStatus::of(parts, snapshot.limits()),
         }
     }
 }
@@ -106,13 +107,15 @@ impl PauseStatus {
 }
 
 impl UpstreamStatus {
-    fn of(metrics: &UpstreamMetrics, limits: &Limits) -> Self {
+    fn of(parts: &Parts, limits: &Limits) -> Self {
+        let metrics = parts.metrics.upstream();
         Self {
             connections: ConnectionsStatus {
                 busy: metrics.busy.get(),
                 idle: metrics.idle.get(),
             },
             held_off_seconds: limits.hold_off_left().map(|left| left.as_secs()),
+            breaker: parts.breaker.state().as_str(),
         }
     }
 }

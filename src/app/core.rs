@@ -16,7 +16,7 @@ use crate::proxy::{Proxy, Snapshot};
 use crate::server::Accepted;
 use crate::telemetry::access_log::LineBuffer;
 use crate::telemetry::metrics::UpstreamMetrics;
-use crate::upstream::{Origin, Upstream};
+use crate::upstream::{Breaker, Origin, Upstream};
 
 /// How often a core gives a sign of life and sweeps its pool.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -27,6 +27,7 @@ pub(super) struct Parts {
     pub(super) index: usize,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) origin: Arc<Origin>,
+    pub(super) breaker: Arc<Breaker>,
     pub(super) max_upstream_connections: usize,
     pub(super) access_log: LineBuffer,
     pub(super) upstream_metrics: Arc<UpstreamMetrics>,
@@ -159,6 +160,7 @@ async fn run(
     let exchanges = TaskTracker::new();
     let upstream = Upstream::new(
         parts.origin,
+        parts.breaker,
         parts.max_upstream_connections,
         parts.upstream_metrics,
     );
@@ -176,11 +178,9 @@ async fn run(
                 Arc::clone(&proxy),
                 parts.draining.clone(),
                 Arc::clone(&dropped_idle),
+                ended,
             );
-            serving.spawn(async move {
-                connection.await;
-                drop(ended);
-            });
+            serving.spawn(connection);
         }
         serving.close();
         serving.wait().await;

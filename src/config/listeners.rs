@@ -31,6 +31,10 @@ pub const OPEN_TO_OTHERS: &str = "can be reached from other machines, and nobody
     who they are: use a loopback address such as 127.0.0.1 or a unix: path, or write \
     allow_anonymous = true in this listener to allow it";
 
+/// What is wrong with TLS on a Unix socket.
+pub const TLS_ON_UNIX_SOCKET: &str = "makes no sense on a Unix socket, which nobody can listen in \
+    on: take it out, or use an IP address and a port";
+
 /// One place where clients are served, with its limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -54,9 +58,17 @@ pub struct ListenerConfig {
     #[serde(with = "units::positive_duration")]
     #[schemars(with = "units::DurationText")]
     pub idle_timeout: Duration,
+    /// From the first byte of a TLS handshake to its end; default 5 s. Without `tls` it is not used.
+    #[serde(with = "units::positive_duration")]
+    #[schemars(with = "units::DurationText")]
+    pub tls_timeout: Duration,
     /// Connections at once; default 10000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: usize,
+    /// Connections of one address at once, IPv6 addresses of one /64 together; one more is closed as
+    /// soon as it is accepted. Default 0, which is no bound; on Unix sockets there is none.
+    #[schemars(range(max = 1_000_000))]
+    pub max_connections_per_address: usize,
     /// The longest head of a request; default 16 KiB, at least 8 KiB.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
@@ -65,6 +77,11 @@ pub struct ListenerConfig {
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     pub max_body_bytes: u64,
+    /// Speaks TLS, with this certificate and its key; by default plain HTTP. Where it stands is read
+    /// at start only, what stands there is taken up when it changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ListenerTls")]
+    pub tls: Option<ListenerTls>,
 }
 
 impl Default for ListenerConfig {
@@ -75,11 +92,25 @@ impl Default for ListenerConfig {
             header_timeout: Duration::from_secs(5),
             body_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
+            tls_timeout: Duration::from_secs(5),
             max_connections: 10_000,
+            max_connections_per_address: 0,
             max_header_bytes: 16 * 1024,
             max_body_bytes: 4 * 1024 * 1024,
+            tls: None,
         }
     }
+}
+
+/// The files that a TLS listener shows who it is by; both are needed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerTls {
+    /// A PEM file: the listener's certificate, behind it those between it and the authority.
+    pub certificate: PathBuf,
+    /// A PEM file: the private key of the first certificate. It is a secret; others must not be
+    /// able to read it.
+    pub key: PathBuf,
 }
 
 /// Where a listener listens.
@@ -174,6 +205,9 @@ pub(super) fn check(listeners: &[ListenerConfig], admin: &AdminConfig, report: &
                 &format!("listeners[{index}].max_header_bytes"),
                 "expected a size of at least 8KiB, found a smaller one",
             );
+        }
+        if listener.tls.is_some() && matches!(listener.address, ListenAddress::Unix(_)) {
+            report.fault(&format!("listeners[{index}].tls"), TLS_ON_UNIX_SOCKET);
         }
         check_collisions(index, listener, listeners, admin, report);
     }

@@ -119,7 +119,11 @@ impl Walk<'_> {
 
     fn value(&mut self, node: &Json, path: &str, value: &mut Value) -> bool {
         let origin = origin(value).to_owned();
-        let wanted = node.get("type").and_then(Json::as_str);
+        let wanted = match value.kind {
+            // A table, or one of some words.
+            ValueKind::Table(_) if node.get("properties").is_some() => Some("object"),
+            _ => node.get("type").and_then(Json::as_str),
+        };
         if wanted == Some("array") && !self.lists_allowed {
             let message = "is a list, or in one; lists are set in files only";
             self.report.fault_in(&origin, path, message);

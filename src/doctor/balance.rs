@@ -16,7 +16,9 @@ use crate::credentials::{Credential, Credentials};
 use crate::domain::PathCharacters;
 use crate::proxy::{headers, path};
 use crate::telemetry::metrics::UpstreamMetrics;
-use crate::upstream::{Answer, AnswerBody, ExchangeFacts, Origin, Upstream, UpstreamError};
+use crate::upstream::{
+    Answer, AnswerBody, Breaker, ExchangeFacts, Origin, Upstream, UpstreamError,
+};
 
 /// The endpoint that tells the balance and changes nothing, as a client would call it.
 ///
@@ -53,7 +55,8 @@ pub(super) async fn examine(
             .map(|c| Finding::skipped(c, reason))
             .into();
     };
-    let upstream = Upstream::new(Arc::clone(origin), 1, Arc::clone(metrics));
+    let breaker = Arc::new(Breaker::off());
+    let upstream = Upstream::new(Arc::clone(origin), breaker, 1, Arc::clone(metrics));
     let asked = SystemTime::now();
     let may_begin = || Ok::<_, UpstreamError>(());
     let answer = upstream

@@ -40,6 +40,7 @@ codes! {
     Draining => "draining",
     Overloaded => "overloaded",
     CredentialUnavailable => "credential-unavailable",
+    UpstreamUnavailable => "upstream-unavailable",
     UpstreamUnreachable => "upstream-unreachable",
     UpstreamTimeout => "upstream-timeout",
     UpstreamReset => "upstream-reset",

@@ -9,7 +9,7 @@ use crate::credentials::CredentialUnavailable;
 use crate::domain::Outcome;
 use crate::limits::Denied;
 use crate::routing::RouteError;
-use crate::upstream::UpstreamError;
+use crate::upstream::{Failure, UpstreamError};
 
 /// A request that ends with an answer of the gateway's own; `reply.rs` gives each its face.
 #[derive(Debug, thiserror::Error)]
@@ -84,6 +84,21 @@ impl ProxyError {
             | Self::Paused(_)
             | Self::CredentialUnavailable => Outcome::NotSent,
         }
+    }
+
+    /// How long the client should wait, where that is not the same for all errors of a kind; whole
+    /// seconds, at least 1.
+    pub(super) fn retry_after_seconds(&self) -> Option<u64> {
+        let wait = match self {
+            Self::LimitExceeded(denied) => return Some(denied.retry_after_seconds()),
+            Self::Upstream(UpstreamError {
+                failure: Failure::BreakerOpen(wait),
+                ..
+            }) => *wait,
+            _ => return None,
+        };
+        let begun = u64::from(wait.subsec_nanos() > 0);
+        Some((wait.as_secs() + begun).max(1))
     }
 }
 

@@ -82,6 +82,9 @@ pub(super) fn refuse(error: &ProxyError, mut record: Record) -> Response<ReplyBo
     };
     let headers = response.headers_mut();
     put_limits(&record, headers);
+    if let Some(seconds) = error.retry_after_seconds() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     if let Some(denied) = denied {
         put_denial(denied, &record, headers);
         record.limit = Some(Arc::clone(&denied.policy));
@@ -123,10 +126,8 @@ fn put_limits(record: &Record, headers: &mut HeaderMap) {
     }
 }
 
-/// Tells when to come again.
+/// Tells what the policy that denied has to say.
 fn put_denial(denied: &Denied, record: &Record, headers: &mut HeaderMap) {
-    let seconds = HeaderValue::from(denied.retry_after_seconds());
-    headers.insert(RETRY_AFTER, seconds);
     if let Some(field) = &denied.field {
         headers.insert(RATELIMIT, field.clone());
     }

@@ -13,7 +13,7 @@ use crate::domain::Environment;
 use crate::limits::Limits;
 use crate::routing::Routes;
 use crate::telemetry::metrics::{Metrics, ProxyMetrics};
-use crate::upstream::Origin;
+use crate::upstream::{Breaker, Origin};
 
 /// One generation of the configuration in its working form.
 ///
@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub(super) metrics: ProxyMetrics,
     /// Outlives the generation, as the credentials do.
     pub(super) control: Arc<Control>,
+    /// As `control`.
+    pub(super) breaker: Arc<Breaker>,
 }
 
 impl Snapshot {
@@ -46,6 +48,7 @@ impl Snapshot {
         credentials: Arc<Credentials>,
         limits: Arc<Limits>,
         control: Arc<Control>,
+        breaker: Arc<Breaker>,
         metrics: &Metrics,
     ) -> Self {
         let route_names = config.routes.iter().map(|route| route.name.as_str());
@@ -62,6 +65,7 @@ impl Snapshot {
             credentials,
             limits,
             control,
+            breaker,
             metrics: metrics.proxy(route_names, codes),
         }
     }

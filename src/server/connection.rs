@@ -22,7 +22,7 @@ use super::watch::{Phase, Watch, WatchedBody, WatchedIo};
 ///
 /// Long enough that a client in the middle of sending its next request still gets an answer, with
 /// `Connection: close`; short enough that idle connections do not hold up the end.
-const DRAIN_LINGER: Duration = Duration::from_secs(1);
+pub(super) const DRAIN_LINGER: Duration = Duration::from_secs(1);
 
 /// Answers the requests of a connection.
 pub trait Service: Clone + Send + 'static {

@@ -2,26 +2,18 @@
 
 use std::io;
 use std::iter;
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Service, serve_connection};
-use super::socket_file::SocketFile;
+use super::accepted::{Accepted, Place};
+use super::socket::{BACKLOG, Socket};
 use crate::config::{ListenAddress, ListenerConfig, OPEN_TO_OTHERS};
 use crate::systemd::{PassedSocket, PassedSockets};
-use crate::telemetry::metrics::{Counted, ListenerMetrics};
-
-/// Connections that the kernel holds for us until they are accepted; capped by its own
-/// `net.core.somaxconn`.
-const BACKLOG: u32 = 4096;
+use crate::telemetry::metrics::ListenerMetrics;
 
 /// The pause after `accept` failed for lack of something, such as file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -104,43 +96,6 @@ impl BindError {
     }
 }
 
-#[derive(Debug)]
-enum Socket {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-/// A socket's queue, emptied without waiting for more.
-#[derive(Debug)]
-enum Waiting {
-    Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener),
-}
-
-/// An accepted socket on its way to a core; it belongs to no runtime yet.
-#[derive(Debug)]
-pub struct Accepted {
-    stream: Stream,
-    listener: Arc<ListenerInfo>,
-    _place: Place,
-    _counted: Counted,
-}
-
-/// A connection's place, given back when it ends.
-#[derive(Debug)]
-struct Place {
-    /// Among those of its listener; none for the last ones, which come when that no longer matters.
-    _connection: Option<OwnedSemaphorePermit>,
-    /// Among all.
-    _room: OwnedSemaphorePermit,
-}
-
-#[derive(Debug)]
-enum Stream {
-    Tcp(std::net::TcpStream, SocketAddr),
-    Unix(std::os::unix::net::UnixStream),
-}
-
 impl Listener {
     /// Binds the address and starts to listen; wants a tokio runtime.
     ///
@@ -215,12 +170,7 @@ impl Listener {
         } = self;
         let deliver = |stream, place| {
             metrics.accepted.inc();
-            deliver(Accepted {
-                stream,
-                listener: Arc::clone(&info),
-                _place: place,
-                _counted: Counted::new(&metrics.connections),
-            });
+            deliver(Accepted::new(stream, Arc::clone(&info), place, &metrics));
         };
         let accept = async || {
             let place = Place::wait(&connections, &room).await;
@@ -260,115 +210,6 @@ impl Listener {
     }
 }
 
-impl Place {
-    async fn wait(connections: &Arc<Semaphore>, room: &Arc<Semaphore>) -> Self {
-        let wait = async |permits: &Arc<Semaphore>| {
-            let permit = Arc::clone(permits).acquire_owned().await;
-            permit.expect("the semaphore is never closed")
-        };
-        Self {
-            _connection: Some(wait(connections).await),
-            _room: wait(room).await,
-        }
-    }
-
-    /// For who has waited already when the listener closes.
-    fn last(connections: &Arc<Semaphore>, room: &Arc<Semaphore>) -> Option<Self> {
-        Some(Self {
-            _connection: Arc::clone(connections).try_acquire_owned().ok(),
-            _room: Arc::clone(room).try_acquire_owned().ok()?,
-        })
-    }
-}
-
-impl Socket {
-    fn bind_tcp(address: SocketAddr) -> io::Result<(Self, ListenAddress)> {
-        let listener = listen_tcp(address)?;
-        let bound = listener.local_addr()?;
-        Ok((Self::Tcp(listener), ListenAddress::Tcp(bound)))
-    }
-
-    fn bind_unix(path: &Path) -> io::Result<(Self, ListenAddress)> {
-        remove_leftover(path)?;
-        let listener = UnixListener::bind(path)?;
-        Ok((Self::Unix(listener), ListenAddress::Unix(path.into())))
-    }
-
-    fn adopt(socket: PassedSocket) -> Result<(Self, ListenAddress), BindError> {
-        match socket {
-            PassedSocket::Tcp(listener) => {
-                listener.set_nonblocking(true)?;
-                let address = ListenAddress::Tcp(listener.local_addr()?);
-                Ok((Self::Tcp(TcpListener::from_std(listener)?), address))
-            }
-            PassedSocket::Unix(listener) => {
-                listener.set_nonblocking(true)?;
-                let address = listener.local_addr()?;
-                // A socket without a path has an abstract name; what it is, is systemd's affair.
-                let path = address.as_pathname().unwrap_or(Path::new("(abstract)"));
-                let address = ListenAddress::Unix(path.into());
-                Ok((Self::Unix(UnixListener::from_std(listener)?), address))
-            }
-            PassedSocket::Other => Err(BindError::NoListener),
-        }
-    }
-    /// Takes the next connection out of this runtime's hands, for a core to adopt.
-    async fn accept(&self) -> io::Result<Stream> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                Ok(Stream::Tcp(stream.into_std()?, peer))
-            }
-            Self::Unix(listener) => {
-                let (stream, _unnamed) = listener.accept().await?;
-                Ok(Stream::Unix(stream.into_std()?))
-            }
-        }
-    }
-
-    /// What the kernel has completed and nobody has accepted yet; it is closed behind that.
-    fn close(self) -> io::Result<Waiting> {
-        Ok(match self {
-            Self::Tcp(listener) => Waiting::Tcp(listener.into_std()?),
-            Self::Unix(listener) => Waiting::Unix(listener.into_std()?),
-        })
-    }
-}
-
-impl Iterator for Waiting {
-    type Item = Stream;
-
-    fn next(&mut self) -> Option<Stream> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().ok()?;
-                stream.set_nonblocking(true).ok()?;
-                Some(Stream::Tcp(stream, peer))
-            }
-            Self::Unix(listener) => {
-                let (stream, _unnamed) = listener.accept().ok()?;
-                stream.set_nonblocking(true).ok()?;
-                Some(Stream::Unix(stream))
-            }
-        }
-    }
-}
-
-/// Binds an address and listens, with a long queue; wants a tokio runtime.
-///
-/// # Errors
-/// When the address is taken or not allowed.
-pub fn listen_tcp(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    // A restart must not wait for connections of the last process to time out.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
 /// The sockets that systemd has passed by this name, one at least.
 fn claim(name: &str, passed: &mut PassedSockets) -> Result<Vec<PassedSocket>, BindError> {
     let claimed = passed.claim(name);
@@ -395,63 +236,4 @@ fn check_openness(address: &ListenAddress, allow_anonymous: bool) -> Result<(), 
          payments"
     );
     Ok(())
-}
-
-/// Removes a socket file that nobody listens on; anything else in its place is left alone, and
-/// makes the bind fail.
-fn remove_leftover(path: &Path) -> io::Result<()> {
-    match SocketFile::look(path) {
-        Ok(SocketFile::LeftOver) => std::fs::remove_file(path),
-        _ => Ok(()),
-    }
-}
-
-impl Accepted {
-    /// Serves the connection on the current core until it ends, as [`serve_connection`] does.
-    pub async fn serve<S: Service>(
-        self,
-        service: S,
-        draining: CancellationToken,
-        dropped_idle: Arc<AtomicUsize>,
-    ) {
-        let Self {
-            stream,
-            listener,
-            _place,
-            _counted,
-        } = self;
-        match stream {
-            Stream::Tcp(stream, peer) => {
-                let connection = Arc::new(ConnectionInfo {
-                    peer: peer.to_string(),
-                    peer_address: Some(peer.ip()),
-                    listener,
-                });
-                let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
-                    return;
-                };
-                // Replies are written whole; waiting for acknowledgements would only delay them.
-                let _ = stream.set_nodelay(true);
-                let abort = |io: &TokioIo<tokio::net::TcpStream>| {
-                    // Closing with nothing left to linger for resets the connection.
-                    let _ = io.inner().set_zero_linger();
-                };
-                let io = TokioIo::new(stream);
-                serve_connection(io, abort, connection, service, draining, dropped_idle).await;
-            }
-            Stream::Unix(stream) => {
-                let connection = Arc::new(ConnectionInfo {
-                    peer: "unix".to_owned(),
-                    peer_address: None,
-                    listener,
-                });
-                let Ok(stream) = tokio::net::UnixStream::from_std(stream) else {
-                    return;
-                };
-                // A Unix socket has no reset.
-                let io = TokioIo::new(stream);
-                serve_connection(io, |_| {}, connection, service, draining, dropped_idle).await;
-            }
-        }
-    }
 }

@@ -58,6 +58,7 @@ pub struct Metrics {
     proxy_reply_bytes: IntCounter,
     proxy_errors: IntCounterVec,
     upstream: Arc<UpstreamMetrics>,
+    breaker: BreakerMetrics,
     server_connections: IntGaugeVec,
     server_connections_accepted: IntCounterVec,
     server_accept_failures: IntCounterVec,
@@ -164,6 +165,15 @@ pub struct ConnectFailures {
     pub tls: IntCounter,
 }
 
+/// The circuit breaker's handles.
+#[derive(Clone, Debug)]
+pub struct BreakerMetrics {
+    /// What it does: 0 closed or turned off, 1 half-open, 2 open.
+    pub state: IntGauge,
+    /// Turns to open, from closed or from half-open.
+    pub openings: IntCounter,
+}
+
 /// One listener's handles.
 #[derive(Clone, Debug)]
 pub struct ListenerMetrics {
@@ -264,6 +274,20 @@ impl Metrics {
                 &["code"],
             ),
             upstream: Arc::new(UpstreamMetrics::build(&registry)),
+            breaker: BreakerMetrics {
+                state: gauge(
+                    &registry,
+                    "gateway_upstream_breaker_state",
+                    "The circuit breaker: 0 closed or turned off, 1 half-open, 2 open.",
+                ),
+                openings: counter(
+                    &registry,
+                    "gateway_upstream_breaker_openings_total",
+                    "How often the circuit breaker opened, the times included when a request that was \
+                     let through to try failed; the requests that it refused have the code \
+                     upstream-unavailable in gateway_proxy_errors_total.",
+                ),
+            },
             server_connections: gauges(
                 &registry,
                 "gateway_server_connections",
@@ -361,6 +385,11 @@ impl Metrics {
     /// The handles of the way to MODEN.
     pub fn upstream(&self) -> Arc<UpstreamMetrics> {
         Arc::clone(&self.upstream)
+    }
+
+    /// The handles of the circuit breaker.
+    pub fn breaker(&self) -> BreakerMetrics {
+        self.breaker.clone()
     }
 
     /// The handles of one listener, by its position in the configuration: an address is nobody's

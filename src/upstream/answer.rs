@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::response::Parts;
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -48,9 +49,11 @@ pub(super) async fn receive(
     } = head;
     let (head, mut rest) = response.into_parts();
     let is_long = |bytes: u64| bytes > limits.hold_answer_bytes as u64;
-    let stream = |start, rest, lease, meter| {
+    let status = head.status;
+    let stream = |start, rest, mut lease: Lease, meter| {
+        lease.is_answering(status);
         AnswerBody::Streamed(AnswerStream::new(
-            start, rest, lease, meter, limits, deadline,
+            start, rest, lease, status, meter, limits, deadline,
         ))
     };
 
@@ -62,7 +65,7 @@ pub(super) async fn receive(
             break stream(start.into_bytes(), rest, lease, meter);
         }
         if rest.is_end_stream() {
-            lease.give_back();
+            lease.give_back(status);
             break AnswerBody::Held(start.into_bytes());
         }
         let deadline = deadline.min(latest + limits.body_idle_timeout);
@@ -77,14 +80,14 @@ pub(super) async fn receive(
                 continue;
             }
             Ok(None) => {
-                lease.give_back();
+                lease.give_back(status);
                 break AnswerBody::Held(start.into_bytes());
             }
         };
-        return Err(UpstreamError {
+        return Err(lease.fail(UpstreamError {
             failure,
             outcome: meter.outcome(),
-        });
+        }));
     };
     Ok(Answer { head, body })
 }
@@ -98,11 +101,14 @@ pub struct AnswerStream {
     rest: Incoming,
     /// Gone once the answer is complete and its connection given back.
     lease: Option<Lease>,
+    status: StatusCode,
     meter: Arc<Meter>,
     idle_timeout: Duration,
     idle: Pin<Box<Sleep>>,
     /// Whether `idle` runs: only waiting for MODEN counts, never the client's own pace.
     is_waiting: bool,
+    /// Whether `idle` ends by `deadline`, which the client's pace may have brought near.
+    is_short: bool,
     deadline: Instant,
 }
 
@@ -111,6 +117,7 @@ impl AnswerStream {
         start: Bytes,
         rest: Incoming,
         lease: Lease,
+        status: StatusCode,
         meter: Arc<Meter>,
         limits: &UpstreamLimits,
         deadline: Instant,
@@ -119,10 +126,12 @@ impl AnswerStream {
             start,
             rest,
             lease: Some(lease),
+            status,
             meter,
             idle_timeout: limits.body_idle_timeout,
             idle: Box::pin(tokio::time::sleep_until(deadline)),
             is_waiting: false,
+            is_short: false,
             deadline,
         }
     }
@@ -155,7 +164,7 @@ impl AnswerStream {
                 }
                 Poll::Ready(None) => {
                     if let Some(lease) = self.lease.take() {
-                        lease.give_back();
+                        lease.give_back(self.status);
                     }
                     return Poll::Ready(None);
                 }
@@ -164,14 +173,21 @@ impl AnswerStream {
                     if !self.is_waiting {
                         self.is_waiting = true;
                         let patience = Instant::now() + self.idle_timeout;
+                        self.is_short = self.deadline < patience;
                         self.idle.as_mut().reset(self.deadline.min(patience));
                     }
                     ready!(self.idle.as_mut().poll(context));
                     Failure::AnswerTimeout
                 }
             };
+            let is_moden_late = !matches!(failure, Failure::AnswerTimeout) || !self.is_short;
             let outcome = self.meter.outcome();
-            return Poll::Ready(Some(Err(UpstreamError { failure, outcome })));
+            let error = UpstreamError { failure, outcome };
+            let error = match self.lease.take() {
+                Some(lease) if is_moden_late => lease.fail(error),
+                _ => error,
+            };
+            return Poll::Ready(Some(Err(error)));
         }
     }
 }

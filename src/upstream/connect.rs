@@ -83,6 +83,7 @@ impl Connector {
             // All but the first belong to an exchange and do not happen here.
             Failure::Unreachable(_)
             | Failure::QueueTimeout
+            | Failure::BreakerOpen(_)
             | Failure::ResponseTimeout
             | Failure::AnswerTimeout
             | Failure::Reset

@@ -1,5 +1,7 @@
 //! How an exchange can fail, and what the bytes written say about it.
 
+use std::time::Duration;
+
 use crate::body::BodyError;
 use crate::domain::Outcome;
 
@@ -29,6 +31,9 @@ pub enum Failure {
     /// All connections were busy for `upstream.queue_timeout`.
     #[error("no connection to the upstream became free in time")]
     QueueTimeout,
+    /// The circuit breaker is open; for how long still.
+    #[error("the circuit breaker is open")]
+    BreakerOpen(Duration),
     /// The name did not resolve.
     #[error("the upstream's name could not be resolved: {0}")]
     Dns(String),

@@ -47,7 +47,7 @@ pub(super) enum Fault {
     Gateway,
     /// MODEN, or the way to it.
     Upstream,
-    /// Nobody: an operator wants it so, and the log told it when it began.
+    /// Nobody at present: the log told when it began, and does not again for each request.
     Nobody,
 }
 
@@ -267,6 +267,14 @@ fn upstream_face(failure: &Failure) -> Face {
             retry_after: Some(OVERLOADED_RETRY_AFTER),
             fault: Fault::Gateway,
         },
+        Failure::BreakerOpen(_) => Face::new(
+            Fault::Nobody,
+            Code::UpstreamUnavailable,
+            StatusCode::SERVICE_UNAVAILABLE,
+            proxy_status!("http_request_denied"),
+            "Upstream unavailable",
+            "MODEN has failed too often lately; nothing is sent until Retry-After has passed",
+        ),
         Failure::Dns(_) => unreachable(
             proxy_status!("dns_error"),
             "MODEN's name could not be resolved",

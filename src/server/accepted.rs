@@ -1,0 +1,159 @@
+//! A connection from the accept to its end on a core.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::connection::{Service, serve_connection};
+use super::listener::{ConnectionInfo, ListenerInfo};
+use super::silence;
+use super::socket::{AdoptedStream, Stream};
+use crate::telemetry::metrics::{Counted, ListenerMetrics};
+
+/// An accepted socket on its way to a core; it belongs to no runtime yet.
+#[derive(Debug)]
+pub struct Accepted {
+    stream: Stream,
+    listener: Arc<ListenerInfo>,
+    place: Place,
+    counted: Counted,
+}
+
+/// A connection's place, given back when it ends.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Among those of its listener; none for the last ones, which come when that no longer matters.
+    _connection: Option<OwnedSemaphorePermit>,
+    /// Among all.
+    _room: OwnedSemaphorePermit,
+}
+
+impl Accepted {
+    pub(super) fn new(
+        stream: Stream,
+        listener: Arc<ListenerInfo>,
+        place: Place,
+        metrics: &ListenerMetrics,
+    ) -> Self {
+        Self {
+            stream,
+            listener,
+            place,
+            counted: Counted::new(&metrics.connections),
+        }
+    }
+
+    /// Serves the connection on the current core until it ends, as [`serve_connection`] does, and
+    /// then drops `ended`.
+    ///
+    /// What a connection needs is made when its first byte has come: one that is silent costs its
+    /// socket and a task of some hundred bytes.
+    ///
+    /// # Cancel safety
+    /// As [`serve_connection`]; dropped while it is silent, it is counted in `dropped_idle`.
+    pub fn serve<S: Service>(
+        self,
+        service: S,
+        draining: CancellationToken,
+        dropped_idle: Arc<AtomicUsize>,
+        ended: impl Send,
+    ) -> impl Future<Output = ()> + Send {
+        // One block that uses what it has captured in place: an `async fn`, or one in another, would
+        // keep all of that twice, for the whole life of the connection.
+        async move {
+            let Ok(stream) = self.stream.adopt() else {
+                return;
+            };
+            let is_served = silence::ends_in_time(
+                |context| stream.poll_readable(context),
+                self.listener.idle_timeout,
+                &draining,
+                &dropped_idle,
+            )
+            .await;
+            if is_served {
+                begin(stream, self.listener, service, draining, dropped_idle).await;
+            }
+            drop((self.place, self.counted, ended));
+        }
+    }
+}
+
+/// All that a connection needs once it is more than a socket; behind a pointer, so that silent ones
+/// do not keep room for it.
+fn begin<S: Service>(
+    stream: AdoptedStream,
+    listener: Arc<ListenerInfo>,
+    service: S,
+    draining: CancellationToken,
+    dropped_idle: Arc<AtomicUsize>,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    match stream {
+        AdoptedStream::Tcp(stream, peer) => {
+            let connection = Arc::new(ConnectionInfo {
+                peer: peer.to_string(),
+                peer_address: Some(peer.ip()),
+                listener,
+            });
+            // Replies are written whole; waiting for acknowledgements would only delay them.
+            let _ = stream.set_nodelay(true);
+            let abort = |io: &TokioIo<TcpStream>| {
+                // Closing with nothing left to linger for resets the connection.
+                let _ = io.inner().set_zero_linger();
+            };
+            let io = TokioIo::new(stream);
+            Box::pin(serve_connection(
+                io,
+                abort,
+                connection,
+                service,
+                draining,
+                dropped_idle,
+            ))
+        }
+        AdoptedStream::Unix(stream) => {
+            let connection = Arc::new(ConnectionInfo {
+                peer: "unix".to_owned(),
+                peer_address: None,
+                listener,
+            });
+            // A Unix socket has no reset.
+            let abort = |_: &TokioIo<UnixStream>| {};
+            let io = TokioIo::new(stream);
+            Box::pin(serve_connection(
+                io,
+                abort,
+                connection,
+                service,
+                draining,
+                dropped_idle,
+            ))
+        }
+    }
+}
+
+impl Place {
+    pub(super) async fn wait(connections: &Arc<Semaphore>, room: &Arc<Semaphore>) -> Self {
+        let wait = async |permits: &Arc<Semaphore>| {
+            let permit = Arc::clone(permits).acquire_owned().await;
+            permit.expect("the semaphore is never closed")
+        };
+        Self {
+            _connection: Some(wait(connections).await),
+            _room: wait(room).await,
+        }
+    }
+
+    /// For who has waited already when the listener closes.
+    pub(super) fn last(connections: &Arc<Semaphore>, room: &Arc<Semaphore>) -> Option<Self> {
+        Some(Self {
+            _connection: Arc::clone(connections).try_acquire_owned().ok(),
+            _room: Arc::clone(room).try_acquire_owned().ok()?,
+        })
+    }
+}
