@@ -36,9 +36,6 @@ const SECRETS: [&str; 3] = [
     "s3cr3t-MARKER%2Fvalue%2B",
 ];
 
-/// Connections to the upstream; more than one input can use up.
-const CONNECTIONS: usize = 8;
-
 /// What a side may have on its way unread, in bytes.
 const ROOM: usize = 64 * 1024;
 
@@ -86,8 +83,13 @@ struct Ground {
 }
 
 impl Gateway {
-    /// `upstream` serves one connection that the gateway sends requests on.
-    pub(super) async fn build<F>(hold: Hold, upstream: impl Fn(DuplexStream) -> F) -> Self
+    /// `upstream` serves one connection that the gateway sends requests on; there are this many.
+    /// When they are used up, no request is sent any more.
+    pub(super) async fn build<F>(
+        hold: Hold,
+        connections: usize,
+        upstream: impl Fn(DuplexStream) -> F,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -96,18 +98,18 @@ impl Gateway {
         let origin = Arc::clone(&ground.origin);
         // What one input does must not decide about the next.
         let breaker = Arc::new(Breaker::off());
-        let connections = Upstream::new(origin, breaker, CONNECTIONS, ground.metrics.upstream());
+        let pool = Upstream::new(origin, breaker, connections, ground.metrics.upstream());
         let upstreams = TaskTracker::new();
-        for _ in 0..CONNECTIONS {
+        for _ in 0..connections {
             let (ours, theirs) = tokio::io::duplex(ROOM);
-            let adopted = connections.adopt(TokioIo::new(ours)).await;
+            let adopted = pool.adopt(TokioIo::new(ours)).await;
             adopted.expect("hyper starts");
             upstreams.spawn(upstream(theirs));
         }
         let lines = LineBuffer::kept();
         let exchanges = TaskTracker::new();
         let snapshot = Arc::clone(&ground.snapshot);
-        let proxy = Proxy::new(snapshot, connections, lines.clone(), exchanges.clone());
+        let proxy = Proxy::new(snapshot, pool, lines.clone(), exchanges.clone());
         Self {
             ground,
             proxy: Arc::new(proxy),

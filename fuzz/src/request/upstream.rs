@@ -39,12 +39,11 @@ impl Arrivals {
     /// Serves one connection until it ends; the next request is read when its answer is out.
     pub(super) async fn serve(self, mut io: DuplexStream) {
         let mut received = Vec::new();
-        let mut piece = vec![0; 16 * 1024];
-        loop {
-            match io.read(&mut piece).await {
-                Ok(count) if count > 0 => received.extend_from_slice(&piece[..count]),
-                _ => break,
-            }
+        while io
+            .read_buf(&mut received)
+            .await
+            .is_ok_and(|count| count > 0)
+        {
             let (requests, ends) = reference::requests(&received);
             if ends == End::Incomplete {
                 continue;
