@@ -44,7 +44,7 @@ type Row = (&'static str, String);
 
 impl RefusedRequest {
     fn rows(&self) -> Vec<Row> {
-        let code = self.code.unwrap_or("(no problem document)");
+        let code = self.code;
         let mut rows = vec![
             ("status", format!("{} {code}", self.status)),
             ("detail", self.detail.to_owned()),

@@ -11,6 +11,7 @@ use super::{check_head, path, path_and_query, reply};
 use crate::config::Config;
 use crate::domain::RouteName;
 use crate::routing::Routes;
+use crate::server::Malformed;
 
 /// The way that an admitted request takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,11 @@ pub struct Refusal {
 /// The [`Refusal`] that its client would get.
 pub fn preview(config: &Config, head: &request::Parts) -> Result<Way, Refusal> {
     find_way(config, head).map_err(|error| reply::foretell(&error))
+}
+
+/// What a client gets whose bytes are no request.
+pub fn foretell(why: Malformed) -> Refusal {
+    reply::foretell(&ProxyError::Malformed(why))
 }
 
 fn find_way(config: &Config, head: &request::Parts) -> Result<Way, ProxyError> {

@@ -31,6 +31,10 @@ pub struct ListenerInfo {
     pub idle_timeout: Duration,
     /// `max_header_bytes`: the largest head.
     pub max_header_bytes: usize,
+    /// `max_header_fields`: field lines of a head, and of trailers.
+    pub max_header_fields: usize,
+    /// `max_requests_per_connection`: the reply to this one is the last; 0 for no limit.
+    pub max_requests_per_connection: u64,
     /// `max_body_bytes`: the longest request body.
     pub max_body_bytes: u64,
 }
@@ -119,6 +123,8 @@ impl Listener {
                 body_timeout: config.body_timeout,
                 idle_timeout: config.idle_timeout,
                 max_header_bytes: config.max_header_bytes,
+                max_header_fields: config.max_header_fields,
+                max_requests_per_connection: config.max_requests_per_connection,
                 max_body_bytes: config.max_body_bytes,
             };
             Self {

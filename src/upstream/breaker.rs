@@ -360,7 +360,7 @@ impl Verdict {
             | Failure::ResponseTimeout
             | Failure::AnswerTimeout
             | Failure::Reset
-            | Failure::Invalid => Self::Failed,
+            | Failure::Invalid(_) => Self::Failed,
             Failure::QueueTimeout | Failure::BreakerOpen(_) | Failure::RequestBody(_) => {
                 Self::Nothing
             }

@@ -20,4 +20,6 @@ mod outcome;
 mod shows_itself;
 mod streams;
 mod support;
+mod survives_faults;
 mod tls;
+mod withstands_hostile_clients;
