@@ -5,6 +5,7 @@
 
 mod access_log;
 mod admin;
+mod bounds;
 mod config_files;
 mod deploy_files;
 mod doctor;
@@ -21,3 +22,4 @@ mod shows_itself;
 mod streams;
 mod support;
 mod tls;
+mod tls_listeners;

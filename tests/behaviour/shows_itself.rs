@@ -277,13 +277,14 @@ const ALERTS: [(&str, &str); 9] = [
 ];
 
 /// Labels whose values are words of the code, worth listing.
-const CLOSED_LABELS: [&str; 5] = ["status", "outcome", "phase", "state", "reason"];
+const CLOSED_LABELS: [&str; 6] = ["status", "outcome", "phase", "state", "reason", "result"];
 
 #[test]
 fn the_catalogue_in_the_documentation_is_the_one_in_the_code() {
     let metrics = Metrics::build(Environment::Sandbox);
     metrics.proxy(["route"].into_iter(), ["code"].into_iter());
     metrics.listener(0);
+    metrics.listener_tls(0);
     metrics.policy("policy", LimitMode::Enforce);
     let scrape = parse(&metrics.render()).expect("a valid text");
     let catalogue = catalogue(&scrape.0);
