@@ -1,13 +1,14 @@
 //! Accepting connections and serving HTTP/1.1 on them, for whatever service is given.
 //!
-//! For: listeners, the bound on connections, handing each connection to a core, the deadlines of a
-//! client that is silent, and closing down without losing a request. Never does: know what the
+//! For: listeners, the bounds on connections, handing each connection to a core, TLS and the
+//! certificates of listeners, the deadlines of a client that is silent, and closing down without
+//! losing a request. Never does: know what the
 //! service does. Called by: `app`, and `doctor` for [`SocketFile`]. Start reading at
 //! [`Listener::accept_until`] and [`serve_connection`].
 //!
 //! ```text
 //! control thread                         core (one thread, one runtime)
-//! Listener::accept_until --socket-->     Accepted::serve -> serve_connection -> service
+//! Listener::accept_until --socket-->     Accepted::serve -> first byte -> TLS -> serve_connection -> service
 //! ```
 
 mod accepted;

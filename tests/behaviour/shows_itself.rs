@@ -237,7 +237,7 @@ fn the_reader_of_these_tests_refuses_what_prometheus_would() {
 }
 
 /// What is worth waking somebody, or telling them in the morning.
-const ALERTS: [(&str, &str); 9] = [
+const ALERTS: [(&str, &str); 11] = [
     (
         "increase(gateway_proxy_requests_total{outcome=\"unknown\"}[5m]) > 0",
         "Somebody has to look these orders up at MODEN; the access log names the requests.",
@@ -269,6 +269,14 @@ const ALERTS: [(&str, &str); 9] = [
     (
         "increase(gateway_access_log_dropped_lines_total[5m]) > 0",
         "The disk or the reader of the access log is too slow, or full.",
+    ),
+    (
+        "gateway_server_certificate_expiry_timestamp_seconds - time() < 14 * 86400",
+        "A listener's certificate ends in two weeks and was not renewed; from its end on no client is served there.",
+    ),
+    (
+        "increase(gateway_server_certificate_changes_total{result=\"refused\"}[15m]) > 0",
+        "A renewed certificate cannot be used; the log says why, and the old one is served until it ends.",
     ),
     (
         "process_open_fds / process_max_fds > 0.8",
