@@ -2,13 +2,14 @@
 //!
 //! For: listeners, the bounds on connections, handing each connection to a core, TLS and the
 //! certificates of listeners, the deadlines of a client that is silent, and closing down without
-//! losing a request. Never does: know what the
-//! service does. Called by: `app`, and `doctor` for [`SocketFile`]. Start reading at
-//! [`Listener::accept_until`] and [`serve_connection`].
+//! losing a request. Never does: know what the service does. Called by: `app`, and `doctor` for
+//! [`SocketFile`]. Start reading at [`Listener::accept_until`] and [`serve_connection`].
 //!
 //! ```text
 //! control thread                         core (one thread, one runtime)
-//! Listener::accept_until --socket-->     Accepted::serve -> first byte -> TLS -> serve_connection -> service
+//! Listener::accept_until --socket-->     Accepted::serve -> first byte -> TLS, if configured
+//!                                          -> serve_connection -> service
+//! Renewal::look --certificate-->         Tls, for the next connection
 //! ```
 
 mod accepted;

@@ -189,3 +189,64 @@ impl Place {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use http_body_util::Empty;
+    use hyper::body::Incoming;
+    use prometheus::{IntCounter, IntGauge};
+
+    use super::*;
+
+    /// What a silent connection may cost beside its socket: this, and what tokio adds to a task.
+    const SILENT_BYTES: usize = 640;
+
+    #[derive(Clone)]
+    struct Nothing;
+
+    impl Service for Nothing {
+        type Body = Empty<Bytes>;
+
+        async fn answer(
+            self,
+            _request: Request<Incoming>,
+            _connection: Arc<ConnectionInfo>,
+        ) -> Response<Self::Body> {
+            Response::new(Empty::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_is_a_small_task() {
+        let counter = || IntCounter::new("a", "b").expect("a name");
+        let metrics = ListenerMetrics {
+            connections: IntGauge::new("a", "b").expect("a name"),
+            accepted: counter(),
+            refused: counter(),
+            accept_failures: counter(),
+        };
+        let info = ListenerInfo {
+            name: "test".to_owned(),
+            header_timeout: Duration::from_secs(5),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            max_header_bytes: 16 * 1024,
+            max_body_bytes: 1024,
+        };
+        let permits = Arc::new(Semaphore::new(1));
+        let place = Place::wait(&permits, &Arc::new(Semaphore::new(1))).await;
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = socket.local_addr().expect("it is bound");
+        let stream = std::net::TcpStream::connect(address).expect("it listens");
+        let stream = Stream::Tcp(stream, address);
+        let accepted = Accepted::new(stream, Arc::new(info), None, place, None, &metrics);
+        let serving = accepted.serve(Nothing, CancellationToken::new(), Arc::default(), ());
+        let size = size_of_val(&serving);
+        assert!(size <= SILENT_BYTES, "{size} bytes");
+    }
+}
