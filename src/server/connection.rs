@@ -308,14 +308,15 @@ fn look(watch: &Watch, listener: &ListenerInfo, drain_began: Option<Instant>) ->
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::ListenerConfig;
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    /// Answers everything with nothing.
     #[derive(Clone)]
-    struct Nobody;
+    pub(in crate::server) struct Nobody;
 
     impl Service for Nobody {
         type Body = http_body_util::Empty<Bytes>;
