@@ -164,6 +164,9 @@ fn run(requests: u64) -> anyhow::Result<()> {
                     body_timeout: listener.body_timeout,
                     idle_timeout: listener.idle_timeout,
                     max_header_bytes: listener.max_header_bytes,
+                    max_header_fields: listener.max_header_fields,
+                    // All requests go over one connection.
+                    max_requests_per_connection: 0,
                     max_body_bytes: listener.max_body_bytes,
                 }),
             };

@@ -5,11 +5,12 @@
 //! [`App::run_until`].
 //!
 //! ```text
-//! control thread   listeners (accept), admin, credential loading, signals
+//! control thread   listeners (accept), admin, credential and certificate loading, signals
 //! core 0..n        one thread and one current_thread runtime each: connections, proxy, pool
 //! access-log       the writer of finished lines
 //! ```
 
+mod certificates;
 mod core;
 mod credential;
 mod demo;
@@ -34,13 +35,13 @@ use crate::credentials::Credentials;
 use crate::domain::Environment;
 use crate::limits::Limits;
 use crate::proxy::{Control, Load, Snapshot};
-use crate::server::{Accepted, Listener};
+use crate::server::{Accepted, Listener, Renewal};
 use crate::systemd::{Notifier, PassedSockets};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Breaker, Origin};
 
-pub use crate::server::BindError;
+pub use crate::server::{BindError, CertificateError};
 pub use crate::upstream::OriginError;
 pub use demo::Demo;
 pub use inspect::{Inspection, check, inspect};
@@ -70,6 +71,7 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct App {
     listeners: Vec<Listener>,
+    renewals: Vec<Renewal>,
     admin: Admin,
     cores: Vec<Core>,
     access_log: AccessLog,
@@ -112,8 +114,9 @@ impl App {
     /// `credential-unavailable`, and tries again until it succeeds.
     ///
     /// # Errors
-    /// When a listener cannot be bound ([`BindError`]), the access log not opened, or a root of
-    /// trust not read ([`OriginError`]); the message names the configuration key.
+    /// When a listener cannot be bound ([`BindError`]) or its certificate not used
+    /// ([`CertificateError`]), the access log not opened, or a root of trust not read
+    /// ([`OriginError`]); the message names the configuration key.
     pub async fn bind(config: Config, mut passed: PassedSockets) -> anyhow::Result<Self> {
         let config = Arc::new(config);
         let origin =
@@ -149,13 +152,15 @@ impl App {
         let core_count = core_count(config.server.threads);
         let health = Arc::new(Health::new(core_count, Arc::clone(&credentials)));
         let room = Arc::new(Semaphore::new(0));
+        let (tls, renewals) = certificates::load(&config, &metrics)?;
         let listeners = config
             .listeners
             .iter()
+            .zip(tls)
             .enumerate()
-            .map(|(index, listener)| {
+            .map(|(index, (listener, tls))| {
                 let metrics = metrics.listener(index);
-                Listener::bind(listener, &mut passed, &room, metrics).with_context(|| {
+                Listener::bind(listener, tls, &mut passed, &room, metrics).with_context(|| {
                     format!(
                         "failed to bind listeners[{index}].address {}",
                         listener.address
@@ -220,6 +225,7 @@ impl App {
         room.add_permits(open_files.client_room());
         Ok(Self {
             listeners,
+            renewals,
             admin,
             cores,
             access_log,
@@ -265,6 +271,8 @@ impl App {
         );
         let sweeping = sweep(self.limits);
         control.spawn(stop_control.clone().run_until_cancelled_owned(sweeping));
+        let renewing = certificates::renew(self.renewals);
+        control.spawn(stop_control.clone().run_until_cancelled_owned(renewing));
         let has_started = CancellationToken::new();
         let start = start(
             Loading::new(Arc::clone(&self.config), self.credentials, self.metrics),

@@ -31,14 +31,14 @@ use tokio_util::task::TaskTracker;
 use crate::body::{self, BodyLimits, RequestBody};
 use crate::client_auth::ClientIdentity;
 use crate::routing::Routes;
-use crate::server::{ConnectionInfo, Service};
+use crate::server::{ConnectionInfo, Malformed, Service};
 use crate::telemetry::access_log::LineBuffer;
 use crate::upstream::{Answer, Upstream};
 
 pub use answer_body::ReplyBody;
 pub use control::Control;
 pub use load::Load;
-pub use preview::{Refusal, Way, preview};
+pub use preview::{Refusal, Way, foretell, preview};
 pub use snapshot::Snapshot;
 
 use error::ProxyError;
@@ -190,14 +190,18 @@ impl Proxy {
             .await;
         record.end_exchange();
 
-        // 11: what MODEN limits holds for all clients; a rejected credential is ours to mend, not
-        // the client's to see.
+        // 11: what MODEN limits holds for all clients. A rejected credential is ours to mend, not the
+        // client's to see; and a 421 invites whoever sees it to send the same POST again (RFC 9110
+        // 15.5.20).
         if let Some(wait) = record.facts.asked_to_wait {
             snapshot.limits.hold_off(wait, Instant::now());
         }
         let mut answer = answer?;
         if answer.head.status == StatusCode::UNAUTHORIZED {
             return Err(ProxyError::CredentialRejected);
+        }
+        if answer.head.status == StatusCode::MISDIRECTED_REQUEST {
+            return Err(ProxyError::Misdirected);
         }
         headers::clean_answer(&mut answer.head.headers);
         Ok(answer)
@@ -213,6 +217,17 @@ impl Service for Arc<Proxy> {
         connection: Arc<ConnectionInfo>,
     ) -> impl Future<Output = Response<ReplyBody>> + Send {
         self.handle(request, connection)
+    }
+
+    fn refuse(
+        self,
+        why: Malformed,
+        is_head: bool,
+        connection: Arc<ConnectionInfo>,
+    ) -> Response<ReplyBody> {
+        let snapshot = self.snapshot.load_full();
+        let record = Record::begin_unread(&self.book, &snapshot, is_head, connection);
+        reply::refuse(&ProxyError::Malformed(why), record)
     }
 }
 

@@ -22,6 +22,7 @@ mod breaker;
 mod connect;
 mod error;
 mod exchange;
+mod metered;
 mod origin;
 mod pool;
 mod probe;
@@ -40,7 +41,7 @@ use crate::telemetry::metrics::UpstreamMetrics;
 
 pub use answer::{Answer, AnswerBody, AnswerStream};
 pub use breaker::{Breaker, BreakerState};
-pub use error::{Failure, UpstreamError};
+pub use error::{Failure, InvalidAnswer, UpstreamError};
 pub use origin::{Origin, OriginError};
 pub use probe::{Handshake, Probe};
 
@@ -134,16 +135,13 @@ impl Upstream {
                     fresh_connections += 1;
                     // Boxed, because the rare handshake is by far the largest part of an exchange
                     // and every request would carry the room for it.
-                    match Box::pin(self.connector.connect(deadline)).await {
+                    match Box::pin(self.connect(deadline)).await {
                         Ok(connection) => {
                             may_begin()?;
                             ticket.renew()?;
                             connection
                         }
-                        Err(failure) => {
-                            let error = UpstreamError::not_sent(failure);
-                            return Err(ticket.failed(error).into());
-                        }
+                        Err(error) => return Err(ticket.failed(error).into()),
                     }
                 }
             };
@@ -182,7 +180,10 @@ impl Upstream {
                     request = *untouched;
                 }
                 Err(Interrupted::GivenBack(_)) => {
-                    let error = UpstreamError::not_sent(Failure::Reset);
+                    let failure = connection
+                        .invalid()
+                        .map_or(Failure::Reset, Failure::Invalid);
+                    let error = UpstreamError::not_sent(failure);
                     return Err(ticket.failed(error).into());
                 }
                 Err(Interrupted::Failed(error)) => {
@@ -216,12 +217,23 @@ impl Upstream {
     where
         T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
     {
-        let mut connection = Connection::start(io, None, &self.metrics)
+        let max_header_bytes = self.origin.limits.max_header_bytes;
+        let mut connection = Connection::start(io, None, max_header_bytes, &self.metrics)
             .await
             .map_err(UpstreamError::not_sent)?;
         connection.ready().await;
         self.pool.give_back(connection, Instant::now());
         Ok(())
+    }
+
+    /// A fresh connection, on which nothing came unasked so far.
+    async fn connect(&self, deadline: Instant) -> Result<Connection, UpstreamError> {
+        let connected = self.connector.connect(deadline).await;
+        let connection = connected.map_err(UpstreamError::not_sent)?;
+        match connection.unasked().await {
+            None => Ok(connection),
+            Some(invalid) => Err(UpstreamError::not_sent(Failure::Invalid(invalid))),
+        }
     }
 
     async fn turn(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, UpstreamError> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::faults::Report;
 use super::{AdminConfig, Expected, units};
+use crate::secret::Source;
 
 /// The least that hyper can be given for a request's head.
 const LEAST_HEADER_BYTES: usize = 8192;
@@ -73,6 +74,12 @@ pub struct ListenerConfig {
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     pub max_header_bytes: usize,
+    /// Fields of a request's head, and of its trailers; default 100, which is also the most.
+    #[schemars(range(min = 1, max = 100))]
+    pub max_header_fields: usize,
+    /// Requests on one connection, the last of which is answered with `Connection: close`; default
+    /// 10000, zero for no limit.
+    pub max_requests_per_connection: u64,
     /// The longest body of a request; default 4 MiB, zero allows empty ones only.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
@@ -96,6 +103,8 @@ impl Default for ListenerConfig {
             max_connections: 10_000,
             max_connections_per_address: 0,
             max_header_bytes: 16 * 1024,
+            max_header_fields: 100,
+            max_requests_per_connection: 10_000,
             max_body_bytes: 4 * 1024 * 1024,
             tls: None,
         }
@@ -206,10 +215,24 @@ pub(super) fn check(listeners: &[ListenerConfig], admin: &AdminConfig, report: &
                 "expected a size of at least 8KiB, found a smaller one",
             );
         }
-        if listener.tls.is_some() && matches!(listener.address, ListenAddress::Unix(_)) {
-            report.fault(&format!("listeners[{index}].tls"), TLS_ON_UNIX_SOCKET);
+        if let Some(tls) = &listener.tls {
+            check_tls(index, tls, &listener.address, report);
         }
         check_collisions(index, listener, listeners, admin, report);
+    }
+}
+
+/// What is no path is refused before any message could show it: it may be the key itself.
+fn check_tls(index: usize, tls: &ListenerTls, address: &ListenAddress, report: &mut Report) {
+    let key = format!("listeners[{index}].tls");
+    if matches!(address, ListenAddress::Unix(_)) {
+        report.fault(&key, TLS_ON_UNIX_SOCKET);
+    }
+    let files = [("certificate", &tls.certificate), ("key", &tls.key)];
+    for (name, path) in files {
+        if let Err(impossible) = Source::File(path.clone()).check() {
+            report.fault(&format!("{key}.{name}"), impossible.to_string());
+        }
     }
 }
 

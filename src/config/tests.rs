@@ -647,6 +647,15 @@ fn a_breaker_is_set_key_by_key_or_turned_off() {
 }
 
 #[test]
+fn knows_how_many_fields_a_head_can_have() {
+    let fields =
+        |count| load_with_credential(&format!("[[listeners]]\nmax_header_fields = {count}"));
+    assert!(fields(1).is_ok() && fields(100).is_ok());
+    message(fields(0), "listeners[0].max_header_fields");
+    message(fields(101), "listeners[0].max_header_fields");
+}
+
+#[test]
 fn allows_zero_durations_only_where_they_make_sense() {
     let sensible = "[server]\ndrain_timeout = \"0s\"\n[upstream]\nqueue_timeout = \"0s\"\n\
                     reuse_within = \"0s\"";

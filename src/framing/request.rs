@@ -20,6 +20,8 @@ pub struct RequestGuard {
     framing: Framing,
     /// Heads that have passed.
     messages: u64,
+    /// Whether the method of the running message is HEAD.
+    is_head: bool,
 }
 
 #[derive(Debug)]
@@ -28,25 +30,36 @@ enum Stage {
     Body(Body),
     /// The message is complete, and the next has not been begun.
     Complete,
-    Broken(Violation),
+    Broken {
+        violation: Violation,
+        /// Whether the head of the message had passed before.
+        is_in_body: bool,
+    },
 }
 
 /// A head, as far as it has come.
 #[derive(Debug)]
 struct Reading {
     head: Head,
-    is_old_version: bool,
+    line: RequestLine,
     /// One empty line before the request is not minded.
     has_empty_line: bool,
     /// Whether there is more than such a line.
     has_begun: bool,
 }
 
+/// What the rest has to know of a request line.
+#[derive(Clone, Copy, Debug, Default)]
+struct RequestLine {
+    is_old_version: bool,
+    is_head: bool,
+}
+
 impl Reading {
-    const fn new() -> Self {
+    fn new() -> Self {
         Self {
             head: Head::new(),
-            is_old_version: false,
+            line: RequestLine::default(),
             has_empty_line: false,
             has_begun: false,
         }
@@ -61,6 +74,7 @@ impl RequestGuard {
             stage: Stage::Head(Reading::new()),
             framing: Framing::Length(0),
             messages: 0,
+            is_head: false,
         }
     }
 
@@ -75,7 +89,9 @@ impl RequestGuard {
     pub fn inspect(&mut self, bytes: &[u8]) -> Result<Passed, Violation> {
         let mut passed = 0;
         if let Stage::Head(reading) = &mut self.stage {
-            match reading.read(bytes, self.limits) {
+            let read = reading.read(bytes, self.limits);
+            self.is_head = reading.line.is_head;
+            match read {
                 Ok(None) => {
                     return Ok(Passed {
                         bytes: 0,
@@ -88,7 +104,12 @@ impl RequestGuard {
                     self.framing = framing;
                     self.stage = Stage::Body(Body::new(framing, self.limits.max_fields));
                 }
-                Err(violation) => self.stage = Stage::Broken(violation),
+                Err(violation) => {
+                    self.stage = Stage::Broken {
+                        violation,
+                        is_in_body: false,
+                    };
+                }
             }
         }
         if let Stage::Body(body) = &mut self.stage {
@@ -97,11 +118,16 @@ impl RequestGuard {
             match progress.state {
                 Ok(State::Incomplete) => {}
                 Ok(State::Complete) => self.stage = Stage::Complete,
-                Err(violation) => self.stage = Stage::Broken(violation),
+                Err(violation) => {
+                    self.stage = Stage::Broken {
+                        violation,
+                        is_in_body: true,
+                    };
+                }
             }
         }
         match &self.stage {
-            Stage::Broken(violation) if passed == 0 => Err(*violation),
+            Stage::Broken { violation, .. } if passed == 0 => Err(*violation),
             stage => Ok(Passed {
                 bytes: passed,
                 is_complete: matches!(stage, Stage::Complete),
@@ -126,9 +152,25 @@ impl RequestGuard {
         matches!(&self.stage, Stage::Head(reading) if reading.has_begun)
     }
 
+    /// Whether it broke before the head of a message had passed, so that nobody has begun to answer.
+    pub fn is_broken_in_head(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Broken {
+                is_in_body: false,
+                ..
+            }
+        )
+    }
+
     /// How the body of the message is framed whose head has passed last.
     pub fn framing(&self) -> Framing {
         self.framing
+    }
+
+    /// Whether the method of the running message is HEAD, as far as it has come.
+    pub fn is_head(&self) -> bool {
+        self.is_head
     }
 
     /// How many heads have passed.
@@ -153,9 +195,9 @@ impl Reading {
                     self.has_empty_line = true;
                     self.head.await_start_line();
                 }
-                Line::Start(line) => self.is_old_version = is_old_version(line)?,
+                Line::Start(line) => self.line = request_line(line)?,
                 Line::End(end) => {
-                    let framing = match self.head.announced(self.is_old_version)? {
+                    let framing = match self.head.announced(self.line.is_old_version)? {
                         Announced::Nothing => Framing::Length(0),
                         Announced::Length(length) => Framing::Length(length),
                         Announced::Chunked => Framing::Chunked,
@@ -189,8 +231,8 @@ impl Reading {
 ///
 /// # Source
 /// RFC 9112 sections 2.3 and 3.
-fn is_old_version(line: &[u8]) -> Result<bool, Violation> {
-    let (rest, is_old) = match line.split_last_chunk::<9>() {
+fn request_line(line: &[u8]) -> Result<RequestLine, Violation> {
+    let (rest, is_old_version) = match line.split_last_chunk::<9>() {
         Some((rest, b" HTTP/1.1")) => (rest, false),
         Some((rest, b" HTTP/1.0")) => (rest, true),
         _ => return Err(without_version(line)),
@@ -201,7 +243,10 @@ fn is_old_version(line: &[u8]) -> Result<bool, Violation> {
     };
     match memchr2(b' ', b'#', target) {
         None if target.is_empty() => Err(Violation::RequestLine),
-        None => Ok(is_old),
+        None => Ok(RequestLine {
+            is_old_version,
+            is_head: rest.starts_with(b"HEAD "),
+        }),
         Some(found) if target.get(found) == Some(&b'#') => Err(Violation::Fragment),
         Some(_) => Err(Violation::RequestLine),
     }

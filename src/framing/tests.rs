@@ -241,6 +241,21 @@ fn tells_how_each_body_is_framed() {
 }
 
 #[test]
+fn knows_which_messages_are_answered_without_content() {
+    let mut guard = RequestGuard::new(LIMITS);
+    for (bytes, is_head) in [
+        ("HEAD / HTTP/1.1\r\nA:", true),
+        ("HEAD / HTTP/1.1\r\nA: b\r\n\r\n", true),
+        ("GET / HTTP/1.1\r\n\r\n", false),
+        ("HEAD / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", true),
+    ] {
+        guard.begin_next();
+        let _ = guard.inspect(bytes.as_bytes());
+        assert_eq!(guard.is_head(), is_head, "{bytes:?}");
+    }
+}
+
+#[test]
 fn knows_when_a_head_has_begun() {
     let mut guard = RequestGuard::new(LIMITS);
     for (bytes, has_begun) in [("", false), ("\r", false), ("\r\n", false), ("\r\nG", true)] {

@@ -35,6 +35,8 @@ codes! {
     LengthRequired => "length-required",
     BodyTooLarge => "body-too-large",
     UriTooLong => "uri-too-long",
+    HeaderTooLarge => "header-too-large",
+    VersionNotSupported => "version-not-supported",
     ExpectationFailed => "expectation-failed",
     LimitExceeded => "limit-exceeded",
     Paused => "paused",

@@ -10,11 +10,15 @@ use crate::credentials::CredentialUnavailable;
 use crate::domain::Outcome;
 use crate::limits::Denied;
 use crate::routing::RouteError;
+use crate::server::Malformed;
 use crate::upstream::{Failure, UpstreamError};
 
 /// A request that ends with an answer of the gateway's own; `reply.rs` gives each its face.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProxyError {
+    /// What came is no request.
+    #[error("what the client sent is no request")]
+    Malformed(Malformed),
     /// `Host` is missing, there twice, or no host.
     #[error("the request names no host, several, or an invalid one")]
     HostInvalid,
@@ -72,6 +76,9 @@ pub(super) enum ProxyError {
     /// MODEN answered 401: it did not accept our credential.
     #[error("the upstream rejected the gateway's credential")]
     CredentialRejected,
+    /// MODEN answered 421: it is not the server that was asked for.
+    #[error("the upstream says that it is not the one that was asked for")]
+    Misdirected,
     /// The exchange ended without a complete answer.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -82,8 +89,9 @@ impl ProxyError {
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Upstream(error) => error.outcome,
-            Self::CredentialRejected => Outcome::Answered,
-            Self::HostInvalid
+            Self::CredentialRejected | Self::Misdirected => Outcome::Answered,
+            Self::Malformed(_)
+            | Self::HostInvalid
             | Self::TargetMalformed
             | Self::MaxForwardsInvalid
             | Self::PathAmbiguous

@@ -11,6 +11,7 @@ use super::{asks_for_everything, check_head, path, path_and_query, reply};
 use crate::config::Config;
 use crate::domain::RouteName;
 use crate::routing::Routes;
+use crate::server::Malformed;
 
 /// The way that an admitted request takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,11 @@ pub fn preview(config: &Config, head: &request::Parts) -> Result<Way, Refusal> {
         return Err(reply::foretell_list(routes.all_methods()));
     }
     find_way(config, head, &routes).map_err(|error| reply::foretell(&error))
+}
+
+/// What a client gets whose bytes are no request.
+pub fn foretell(why: Malformed) -> Refusal {
+    reply::foretell(&ProxyError::Malformed(why))
 }
 
 fn find_way(config: &Config, head: &request::Parts, routes: &Routes) -> Result<Way, ProxyError> {

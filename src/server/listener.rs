@@ -10,8 +10,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::accepted::{Accepted, Place};
-use super::socket::{BACKLOG, Socket};
-use crate::config::{ListenAddress, ListenerConfig, OPEN_TO_OTHERS};
+use super::addresses::{Addresses, Refused};
+use super::socket::{BACKLOG, Socket, Stream};
+use super::tls::Tls;
+use crate::config::{ListenAddress, ListenerConfig, OPEN_TO_OTHERS, TLS_ON_UNIX_SOCKET};
 use crate::systemd::{PassedSocket, PassedSockets};
 use crate::telemetry::metrics::ListenerMetrics;
 
@@ -31,6 +33,10 @@ pub struct ListenerInfo {
     pub idle_timeout: Duration,
     /// `max_header_bytes`: the largest head.
     pub max_header_bytes: usize,
+    /// `max_header_fields`: field lines of a head, and of trailers.
+    pub max_header_fields: usize,
+    /// `max_requests_per_connection`: the reply to this one is the last; 0 for no limit.
+    pub max_requests_per_connection: u64,
     /// `max_body_bytes`: the longest request body.
     pub max_body_bytes: u64,
 }
@@ -55,6 +61,8 @@ pub struct Listener {
     is_passed: bool,
     info: Arc<ListenerInfo>,
     connections: Arc<Semaphore>,
+    addresses: Option<Arc<Addresses>>,
+    tls: Option<Arc<Tls>>,
     /// For the connections of all listeners together.
     room: Arc<Semaphore>,
     metrics: ListenerMetrics,
@@ -87,6 +95,12 @@ pub enum BindError {
         /// Where it listens.
         address: ListenAddress,
     },
+    /// It shall speak TLS, and what was passed is a Unix socket.
+    #[error("systemd passed {address}, and tls {TLS_ON_UNIX_SOCKET}")]
+    TlsOnUnixSocket {
+        /// Where it listens.
+        address: ListenAddress,
+    },
 }
 
 impl BindError {
@@ -101,17 +115,20 @@ impl Listener {
     ///
     /// One for each socket, of which systemd may have passed several by one name; they share
     /// `max_connections`. A Unix socket that is left over from a process that no longer listens is
-    /// replaced. `room` has a permit for each connection that all listeners may have together.
+    /// replaced. `tls` is there if the listener shall speak it. `room` has a permit for each
+    /// connection that all listeners may have together.
     ///
     /// # Errors
     /// When the address is taken or not allowed, or what was passed cannot be served.
     pub fn bind(
         config: &ListenerConfig,
+        tls: Option<Arc<Tls>>,
         passed: &mut PassedSockets,
         room: &Arc<Semaphore>,
         metrics: ListenerMetrics,
     ) -> Result<Vec<Self>, BindError> {
         let connections = Arc::new(Semaphore::new(config.max_connections));
+        let addresses = Addresses::build(config.max_connections_per_address);
         let listener = |(socket, address): (Socket, ListenAddress), is_passed| {
             let info = ListenerInfo {
                 name: address.to_string(),
@@ -119,6 +136,8 @@ impl Listener {
                 body_timeout: config.body_timeout,
                 idle_timeout: config.idle_timeout,
                 max_header_bytes: config.max_header_bytes,
+                max_header_fields: config.max_header_fields,
+                max_requests_per_connection: config.max_requests_per_connection,
                 max_body_bytes: config.max_body_bytes,
             };
             Self {
@@ -127,6 +146,8 @@ impl Listener {
                 is_passed,
                 info: Arc::new(info),
                 connections: Arc::clone(&connections),
+                addresses: addresses.clone(),
+                tls: tls.clone(),
                 room: Arc::clone(room),
                 metrics: metrics.clone(),
             }
@@ -139,6 +160,9 @@ impl Listener {
                 .map(|socket| {
                     let (socket, address) = Socket::adopt(socket)?;
                     check_openness(&address, config.allow_anonymous)?;
+                    if tls.is_some() && matches!(address, ListenAddress::Unix(_)) {
+                        return Err(BindError::TlsOnUnixSocket { address });
+                    }
                     Ok(listener((socket, address), true))
                 })
                 .collect(),
@@ -157,7 +181,8 @@ impl Listener {
     /// process that gets it, and none is turned away in between.
     ///
     /// At `max_connections`, or when there is no room in the process, it stops accepting until one
-    /// ends; clients wait in the backlog.
+    /// ends; clients wait in the backlog. One of an address that has `max_connections_per_address`
+    /// is accepted and closed with a reset: in the backlog it would stand in the way of others.
     pub async fn accept_until(self, draining: CancellationToken, deliver: impl Fn(Accepted)) {
         let Self {
             socket,
@@ -165,13 +190,36 @@ impl Listener {
             is_passed,
             info,
             connections,
+            addresses,
+            tls,
             room,
             metrics,
         } = self;
-        let deliver = |stream, place| {
-            metrics.accepted.inc();
-            deliver(Accepted::new(stream, Arc::clone(&info), place, &metrics));
+        let deliver = |stream: Stream, place| {
+            let admitted = match (&addresses, stream.peer_address()) {
+                (Some(addresses), Some(peer)) => addresses.admit(peer).map(Some),
+                _ => Ok(None),
+            };
+            match admitted {
+                Ok(address_place) => {
+                    metrics.accepted.inc();
+                    deliver(Accepted::new(
+                        stream,
+                        Arc::clone(&info),
+                        tls.clone(),
+                        place,
+                        address_place,
+                        &metrics,
+                    ));
+                }
+                Err(refused) => {
+                    stream.reset();
+                    metrics.refused.inc();
+                    tell(&address, refused);
+                }
+            }
         };
+
         let accept = async || {
             let place = Place::wait(&connections, &room).await;
             socket.accept().await.map(|stream| (stream, place))
@@ -207,6 +255,18 @@ impl Listener {
         for (place, stream) in places.zip(waiting).take(BACKLOG as usize) {
             deliver(stream, place);
         }
+    }
+}
+
+/// Says that an address has too many connections, if it is time to say so.
+fn tell(listener: &ListenAddress, refused: Refused) {
+    if let Some(count) = refused.to_tell {
+        tracing::warn!(
+            %listener,
+            peer = %refused.network,
+            count,
+            "closed connections of addresses that have max_connections_per_address, this one last"
+        );
     }
 }
 

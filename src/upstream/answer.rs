@@ -15,7 +15,8 @@ use tokio::time::{Instant, Sleep, timeout_at};
 
 use super::Lease;
 use super::error::{Failure, UpstreamError};
-use super::exchange::{Head, Meter, failure_of};
+use super::exchange::{Head, failure_of};
+use super::metered::Meter;
 use super::origin::UpstreamLimits;
 use crate::body::{Held, Start};
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::body::BodyError;
 use crate::domain::Outcome;
+use crate::framing::Violation;
 
 /// An exchange that ended without a complete answer.
 #[derive(Debug, thiserror::Error)]
@@ -66,9 +67,23 @@ pub enum Failure {
     #[error("the upstream closed the connection before its answer was complete")]
     Reset,
     /// What came back is no answer in HTTP/1.1.
-    #[error("the upstream's answer is not valid HTTP")]
-    Invalid,
+    #[error("the upstream's answer is not valid HTTP: {0}")]
+    Invalid(InvalidAnswer),
     /// The client's streamed body broke off on its way.
     #[error("the client's request broke off: {0}")]
     RequestBody(BodyError),
+}
+
+/// What is wrong with an answer.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum InvalidAnswer {
+    /// Where it ends is doubtful, or it goes on behind its end.
+    #[error("{0}")]
+    Framing(Violation),
+    /// hyper cannot read its head or its framing.
+    #[error("it is malformed")]
+    Malformed,
+    /// hyper reads another length out of it than the framing guard.
+    #[error("its length is read in two ways")]
+    Disputed,
 }

@@ -142,8 +142,8 @@ fn shows_refusals_with_their_code() {
     assert_snapshot!(table(&sandbox(), &["POST", "/pay/a b"]), @"
     POST /pay/a b: refused
     environment  sandbox
-    status       400 (no problem document)
-    detail       these bytes are no request target; they get a bare 400 and no log line
+    status       400 request-malformed
+    detail       the request line is malformed
     outcome      not-sent
     ");
     let connect = table(&sandbox(), &["CONNECT", "api.modenpay.io:443"]);
@@ -233,7 +233,12 @@ fn says_what_is_done() {
 fn a_target_longer_than_every_listener_takes_is_refused_here_as_it_is_there() {
     let simulator = TestSimulator::start();
     let gateway = TestGateway::before(&simulator);
-    for (length, status) in [(16_000, 404), (16 * 1024, 431), (20_000, 431)] {
+    for (length, status) in [
+        (16_000, 404),
+        (16_360, 431),
+        (16 * 1024, 414),
+        (20_000, 414),
+    ] {
         let target = format!("/{}", "a".repeat(length - 1));
         let ended = explain(&sandbox(), &["--json", "POST", &target]);
         let report: Json = serde_json::from_str(&ended.stdout).expect("one JSON object");
@@ -242,5 +247,5 @@ fn a_target_longer_than_every_listener_takes_is_refused_here_as_it_is_there() {
         assert_eq!(gateway.exchange(head).status(), status, "{length}");
     }
     let text = table(&sandbox(), &["POST", &format!("/{}", "a".repeat(20_000))]);
-    assert!(text.contains("431 (no problem document)"));
+    assert!(text.contains("414 uri-too-long"));
 }

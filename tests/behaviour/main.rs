@@ -22,4 +22,6 @@ mod sheds_load;
 mod shows_itself;
 mod streams;
 mod support;
+mod survives_faults;
 mod tls;
+mod withstands_hostile_clients;
