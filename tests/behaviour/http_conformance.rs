@@ -27,6 +27,7 @@
 //!   part in a trace, and the gateway passes both fields on untouched.
 //! - Idempotency-Key draft 07, 400, 409 and 422: they bind the resource that honors the key, which is
 //!   MODEN; the order guard, which would remember orders here, is not built.
+//! - RFC 6585, 4 and 5 (429 and 431 are not stored): bind caches.
 //! - RFC 9457, 3.2 (unknown members are ignored): binds who reads a problem document.
 //! - RFC 7239, 4 (appending `Forwarded`): MAY, and the gateway adds none towards MODEN.
 

@@ -215,7 +215,7 @@ fn rfc9457_5_nothing_internal_is_told() {
 
 /// RFC 9209, 2
 ///
-/// MUST: append one's own member to Proxy-Status, behind those of the hops before.
+/// SHOULD: keep the members of other hops in Proxy-Status, and append one's own behind them.
 ///
 /// Here: `moden-gateway` on every error of one's own; the members on MODEN's answers are kept as they are,
 /// and none is added to an answer that passes.
@@ -236,7 +236,7 @@ fn rfc9209_2_members_of_other_hops_are_kept() {
 
 /// RFC 9209, 2.1.1
 ///
-/// MUST: name the error by a registered type.
+/// MAY: tell by a registered type what went wrong between the hops.
 ///
 /// Here: the type that fits the failure, for each of them.
 #[test]
