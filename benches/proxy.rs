@@ -159,15 +159,9 @@ fn run(requests: u64) -> anyhow::Result<()> {
                 peer: "127.0.0.1:40000".to_owned(),
                 peer_address: Some([127, 0, 0, 1].into()),
                 listener: Arc::new(ListenerInfo {
-                    name: "127.0.0.1:8080".to_owned(),
-                    header_timeout: listener.header_timeout,
-                    body_timeout: listener.body_timeout,
-                    idle_timeout: listener.idle_timeout,
-                    max_header_bytes: listener.max_header_bytes,
-                    max_header_fields: listener.max_header_fields,
                     // All requests go over one connection.
                     max_requests_per_connection: 0,
-                    max_body_bytes: listener.max_body_bytes,
+                    ..ListenerInfo::new("127.0.0.1:8080".to_owned(), listener)
                 }),
             };
             let (client, server) = tokio::io::duplex(64 * 1024);

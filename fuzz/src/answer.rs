@@ -10,7 +10,7 @@ use super::asked::{self, Exchange};
 use super::gateway::{self, Gateway, Hold, Manner, block_on};
 use super::reference::{self, Message};
 
-/// The most requests that one input answers; fewer than there are connections.
+/// The most requests that one input answers.
 const MOST_EXCHANGES: usize = 6;
 
 /// No client has to wait longer than all deadlines together.
@@ -53,7 +53,8 @@ pub fn answer(data: &[u8]) {
 /// Sends the requests one after the other, each from a client of its own.
 async fn follow(data: &[u8], exchanges: &[Exchange<'_>], hold: Hold, manner: Manner) {
     let script = Script::new(exchanges, manner);
-    let gateway = Gateway::build(hold, |io| script.clone().serve(io)).await;
+    // Each may spoil a connection.
+    let gateway = Gateway::build(hold, exchanges.len(), |io| script.clone().serve(io)).await;
     let mut replies = Vec::new();
     for (index, exchange) in exchanges.iter().enumerate() {
         let reply = ask(&gateway, exchange, index).await;

@@ -36,18 +36,15 @@ const SECRETS: [&str; 3] = [
     "s3cr3t-MARKER%2Fvalue%2B",
 ];
 
-/// Connections to the upstream; more than one input can use up.
-const CONNECTIONS: usize = 8;
-
 /// What a side may have on its way unread, in bytes.
 const ROOM: usize = 64 * 1024;
 
-/// How much of an answer is held.
+/// How much of a body is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hold {
     /// More than any input has.
     All,
-    /// So little that most answers are streamed.
+    /// So little that most bodies are streamed, both ways.
     Little,
 }
 
@@ -86,8 +83,13 @@ struct Ground {
 }
 
 impl Gateway {
-    /// `upstream` serves one connection that the gateway sends requests on.
-    pub(super) async fn build<F>(hold: Hold, upstream: impl Fn(DuplexStream) -> F) -> Self
+    /// `upstream` serves one connection that the gateway sends requests on; there are this many.
+    /// When they are used up, no request is sent any more.
+    pub(super) async fn build<F>(
+        hold: Hold,
+        connections: usize,
+        upstream: impl Fn(DuplexStream) -> F,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -98,18 +100,18 @@ impl Gateway {
         let breaker = Arc::new(Breaker::off());
         let held = Arc::clone(ground.snapshot.load().load().held());
         let metrics = ground.metrics.upstream();
-        let connections = Upstream::new(origin, breaker, CONNECTIONS, held, metrics);
+        let pool = Upstream::new(origin, breaker, connections, held, metrics);
         let upstreams = TaskTracker::new();
-        for _ in 0..CONNECTIONS {
+        for _ in 0..connections {
             let (ours, theirs) = tokio::io::duplex(ROOM);
-            let adopted = connections.adopt(TokioIo::new(ours)).await;
+            let adopted = pool.adopt(TokioIo::new(ours)).await;
             adopted.expect("hyper starts");
             upstreams.spawn(upstream(theirs));
         }
         let lines = LineBuffer::kept();
         let exchanges = TaskTracker::new();
         let snapshot = Arc::clone(&ground.snapshot);
-        let proxy = Proxy::new(snapshot, connections, lines.clone(), exchanges.clone());
+        let proxy = Proxy::new(snapshot, pool, lines.clone(), exchanges.clone());
         Self {
             ground,
             proxy: Arc::new(proxy),
@@ -125,14 +127,7 @@ impl Gateway {
         let connection = ConnectionInfo {
             peer: "127.0.0.1:40000".to_owned(),
             peer_address: Some(Ipv4Addr::LOCALHOST.into()),
-            listener: Arc::new(ListenerInfo {
-                name: "127.0.0.1:8080".to_owned(),
-                header_timeout: listener.header_timeout,
-                body_timeout: listener.body_timeout,
-                idle_timeout: listener.idle_timeout,
-                max_header_bytes: listener.max_header_bytes,
-                max_body_bytes: listener.max_body_bytes,
-            }),
+            listener: Arc::new(ListenerInfo::new("127.0.0.1:8080".to_owned(), listener)),
         };
         let (client, server) = tokio::io::duplex(ROOM);
         let serving = serve_connection(
@@ -274,14 +269,17 @@ fn ground(hold: Hold) -> &'static Ground {
     }
 }
 
-fn break_ground(hold_answer: &str) -> Ground {
+fn break_ground(hold: &str) -> Ground {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("gateway.toml");
     std::fs::write(&file, CONFIGURATION).expect("the folder can be written");
-    let variable = format!("{}UPSTREAM__HOLD_ANSWER", config::VARIABLE_PREFIX);
+    let variables = ["HOLD_BODY", "HOLD_ANSWER"].map(|name| {
+        let name = format!("{}UPSTREAM__{name}", config::VARIABLE_PREFIX);
+        (name, hold.to_owned())
+    });
     let options = LoadOptions {
         paths: vec![file],
-        variables: vec![(variable, hold_answer.to_owned())],
+        variables: variables.to_vec(),
         ..LoadOptions::default()
     };
     let config = config::load(&options).expect("a configuration").config;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::gateway::{self, Gateway, Hold, Logs, Manner, block_on, count_of};
 use super::reference::{self, End, Message};
-use upstream::{Arrivals, Arrived};
+use upstream::{All, Arrivals, Arrived};
 
 /// The client's fields that never travel on, beside those that `Connection` names.
 const NEVER_SENT: [&str; 12] = [
@@ -38,12 +38,15 @@ const OURS: [&str; 6] = [
 /// No client has to wait longer than all deadlines together.
 const LONGEST: Duration = Duration::from_secs(600);
 
+/// Connections to the upstream, of which only answers without a length use one up.
+const CONNECTIONS: usize = 3;
+
 /// What became of a client's bytes.
 struct Course {
     /// What the client has read up to the end of its connection.
     replies: Vec<u8>,
-    /// The requests that the upstream has seen, in their order.
-    arrived: Vec<Arrived>,
+    /// What the upstream has seen.
+    arrived: All,
     logs: Logs,
 }
 
@@ -55,19 +58,36 @@ struct Course {
 /// The input is what a client sends on one connection.
 pub fn request(data: &[u8]) {
     let (sent, end) = reference::requests(data);
-    let at_once = follow(data, Manner::AtOnce);
-    let in_pieces = follow(data, Manner::InPieces);
+    let at_once = follow(data, Hold::All, Manner::AtOnce);
+    let in_pieces = follow(data, Hold::All, Manner::InPieces);
     for course in [&at_once, &in_pieces] {
-        check_arrived(&sent, &course.arrived);
-        check_replies(&sent, end, course);
-        course.logs.check();
-        course.logs.check_secret(data, &course.replies);
-        let replies = count_of(&course.replies, b"gateway-outcome: ");
-        let lines = course.logs.lines.lines().count();
-        assert!(lines >= replies, "{replies} replies, {lines} lines");
+        check(data, &sent, end, course);
+        assert!(course.arrived.cut.is_empty(), "it was to be held");
     }
-    let seen = |course: &Course| course.arrived.iter().map(whole).collect::<Vec<_>>();
+    let seen = |course: &Course| course.arrived.whole.iter().map(whole).collect::<Vec<_>>();
     assert_eq!(seen(&at_once), seen(&in_pieces), "pieces make a difference");
+    let streamed = follow(data, Hold::Little, Manner::InPieces);
+    check(data, &sent, end, &streamed);
+    check_cut(end, &streamed.arrived);
+}
+
+fn check(data: &[u8], sent: &[Message], end: End, course: &Course) {
+    check_arrived(sent, &course.arrived.whole);
+    check_replies(sent, end, course);
+    course.logs.check();
+    course.logs.check_secret(data, &course.replies);
+    let replies = count_of(&course.replies, b"gateway-outcome: ");
+    let lines = course.logs.lines.lines().count();
+    assert!(lines >= replies, "{replies} replies, {lines} lines");
+}
+
+/// What is streamed breaks off at the upstream where it did at the client, and nowhere else.
+fn check_cut(end: End, arrived: &All) {
+    let is_broken = matches!(end, End::Incomplete | End::Violation);
+    assert!(arrived.cut.len() <= usize::from(is_broken), "{arrived:?}");
+    for cut in &arrived.cut {
+        assert_eq!(count_of(cut, gateway::CREDENTIAL.as_bytes()), 1, "{cut:?}");
+    }
 }
 
 fn whole(arrived: &Arrived) -> (String, Vec<u8>) {
@@ -75,10 +95,10 @@ fn whole(arrived: &Arrived) -> (String, Vec<u8>) {
 }
 
 /// Sends the bytes through a gateway of their own.
-fn follow(data: &[u8], manner: Manner) -> Course {
+fn follow(data: &[u8], hold: Hold, manner: Manner) -> Course {
     block_on(async {
         let arrivals = Arrivals::default();
-        let gateway = Gateway::build(Hold::All, |io| arrivals.clone().serve(io)).await;
+        let gateway = Gateway::build(hold, CONNECTIONS, |io| arrivals.clone().serve(io)).await;
         let (client, serving) = gateway.connect();
         let (mut reader, mut writer) = tokio::io::split(client);
         let sending = gateway::send(&mut writer, data, manner);
@@ -199,7 +219,11 @@ fn check_replies(sent: &[Message], end: End, course: &Course) {
         }
         count += 1;
         let outcome = reply.only("gateway-outcome");
-        assert!(matches!(outcome, b"not-sent" | b"answered"), "{reply:?}");
+        let is_cut = !course.arrived.cut.is_empty();
+        assert!(
+            matches!(outcome, b"not-sent" | b"answered") || is_cut && outcome == b"unknown",
+            "{reply:?}"
+        );
         assert_eq!(reply.only("gateway-environment"), b"sandbox");
         reply.only("x-request-id");
         reply.only("date");
@@ -211,5 +235,8 @@ fn check_replies(sent: &[Message], end: End, course: &Course) {
     }
     let most = sent.len() + usize::from(matches!(end, End::Incomplete | End::Violation));
     assert!(count <= most, "{count} replies to {most} messages");
-    assert!(course.arrived.len() <= count, "a request without a reply");
+    assert!(
+        course.arrived.whole.len() <= count,
+        "a request without a reply"
+    );
 }

@@ -310,6 +310,7 @@ fn look(watch: &Watch, listener: &ListenerInfo, drain_began: Option<Instant>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ListenerConfig;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -344,16 +345,7 @@ mod tests {
     }
 
     fn listener() -> ListenerInfo {
-        ListenerInfo {
-            name: "test".to_owned(),
-            header_timeout: 5 * SECOND,
-            body_timeout: 10 * SECOND,
-            idle_timeout: 60 * SECOND,
-            max_header_bytes: 16 * 1024,
-            max_header_fields: 100,
-            max_requests_per_connection: 0,
-            max_body_bytes: 1024,
-        }
+        ListenerInfo::new("test".to_owned(), &ListenerConfig::default())
     }
 
     #[tokio::test(start_paused = true)]

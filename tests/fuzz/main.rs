@@ -40,13 +40,13 @@ fn no_configuration_shows_a_value_or_changes_when_it_is_printed() {
 
 #[test]
 fn the_framing_guard_and_hyper_find_the_same_messages() {
-    run("framing", targets::framing, 2_000);
+    run("framing", targets::framing, 5_000);
 }
 
 #[test]
 #[ignore = "there is no framing guard in front of hyper yet"]
 fn no_bytes_make_more_requests_than_a_strict_reader_finds() {
-    run("request", targets::request, 1_000);
+    run("request", targets::request, 500);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! An upstream in memory: it reads strictly, keeps what it read, and answers as the path asks.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
@@ -16,22 +16,34 @@ pub(super) struct Arrived {
 
 /// All that has arrived, on any connection.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Arrivals(Arc<Mutex<Vec<Arrived>>>);
+pub(super) struct Arrivals(Arc<Mutex<All>>);
+
+/// What one gateway has sent.
+#[derive(Debug, Default)]
+pub(super) struct All {
+    /// Whole requests, in their order.
+    pub(super) whole: Vec<Arrived>,
+    /// What there was of those that broke off.
+    pub(super) cut: Vec<Vec<u8>>,
+}
 
 impl Arrivals {
-    pub(super) fn take(&self) -> Vec<Arrived> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn take(&self) -> All {
+        std::mem::take(&mut *self.all())
+    }
+
+    fn all(&self) -> MutexGuard<'_, All> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Serves one connection until it ends; the next request is read when its answer is out.
     pub(super) async fn serve(self, mut io: DuplexStream) {
         let mut received = Vec::new();
-        let mut piece = vec![0; 16 * 1024];
-        loop {
-            match io.read(&mut piece).await {
-                Ok(count) if count > 0 => received.extend_from_slice(&piece[..count]),
-                _ => break,
-            }
+        while io
+            .read_buf(&mut received)
+            .await
+            .is_ok_and(|count| count > 0)
+        {
             let (requests, ends) = reference::requests(&received);
             if ends == End::Incomplete {
                 continue;
@@ -49,10 +61,7 @@ impl Arrivals {
                 _ => whole,
             };
             let arrived = Arrived { message, ends };
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(arrived);
+            self.all().whole.push(arrived);
             if io.write_all(answer).await.is_err() {
                 return;
             }
@@ -60,11 +69,9 @@ impl Arrivals {
                 return;
             }
         }
-        assert!(
-            received.is_empty(),
-            "half a request: {}",
-            received.escape_ascii()
-        );
+        if !received.is_empty() {
+            self.all().cut.push(received);
+        }
     }
 }
 
