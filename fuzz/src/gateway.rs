@@ -131,7 +131,9 @@ impl Gateway {
                 body_timeout: listener.body_timeout,
                 idle_timeout: listener.idle_timeout,
                 max_header_bytes: listener.max_header_bytes,
+                max_header_fields: listener.max_header_fields,
                 max_body_bytes: listener.max_body_bytes,
+                max_requests_per_connection: listener.max_requests_per_connection,
             }),
         };
         let (client, server) = tokio::io::duplex(ROOM);
