@@ -5,11 +5,12 @@
 //! [`App::run_until`].
 //!
 //! ```text
-//! control thread   listeners (accept), admin, credential loading, signals
+//! control thread   listeners (accept), admin, credential and certificate loading, signals
 //! core 0..n        one thread and one current_thread runtime each: connections, proxy, pool
 //! access-log       the writer of finished lines
 //! ```
 
+mod certificates;
 mod core;
 mod credential;
 mod demo;
@@ -33,14 +34,14 @@ use crate::config::{Config, ListenAddress, ServerConfig};
 use crate::credentials::Credentials;
 use crate::domain::Environment;
 use crate::limits::Limits;
-use crate::proxy::{Control, Snapshot};
-use crate::server::{Accepted, Listener};
+use crate::proxy::{Control, Load, Snapshot};
+use crate::server::{Accepted, Listener, Renewal};
 use crate::systemd::{Notifier, PassedSockets};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::upstream::{Breaker, Origin};
 
-pub use crate::server::BindError;
+pub use crate::server::{BindError, CertificateError};
 pub use crate::upstream::OriginError;
 pub use demo::Demo;
 pub use inspect::{Inspection, check, inspect};
@@ -70,6 +71,7 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct App {
     listeners: Vec<Listener>,
+    renewals: Vec<Renewal>,
     admin: Admin,
     cores: Vec<Core>,
     access_log: AccessLog,
@@ -112,8 +114,9 @@ impl App {
     /// `credential-unavailable`, and tries again until it succeeds.
     ///
     /// # Errors
-    /// When a listener cannot be bound ([`BindError`]), the access log not opened, or a root of
-    /// trust not read ([`OriginError`]); the message names the configuration key.
+    /// When a listener cannot be bound ([`BindError`]) or its certificate not used
+    /// ([`CertificateError`]), the access log not opened, or a root of trust not read
+    /// ([`OriginError`]); the message names the configuration key.
     pub async fn bind(config: Config, mut passed: PassedSockets) -> anyhow::Result<Self> {
         let config = Arc::new(config);
         let origin =
@@ -130,6 +133,7 @@ impl App {
             &metrics,
         ));
         let control = Arc::new(Control::default());
+        let load = Load::build(&config.server, &metrics);
         let breaker = Breaker::build(&config.upstream.breaker, metrics.breaker());
         let breaker = Arc::new(breaker);
         let snapshot = Snapshot::build(
@@ -138,6 +142,7 @@ impl App {
             Arc::clone(&credentials),
             Arc::clone(&limits),
             Arc::clone(&control),
+            Arc::clone(&load),
             Arc::clone(&breaker),
             &metrics,
         );
@@ -147,13 +152,15 @@ impl App {
         let core_count = core_count(config.server.threads);
         let health = Arc::new(Health::new(core_count, Arc::clone(&credentials)));
         let room = Arc::new(Semaphore::new(0));
+        let (tls, renewals) = certificates::load(&config, &metrics)?;
         let listeners = config
             .listeners
             .iter()
+            .zip(tls)
             .enumerate()
-            .map(|(index, listener)| {
+            .map(|(index, (listener, tls))| {
                 let metrics = metrics.listener(index);
-                Listener::bind(listener, &mut passed, &room, metrics).with_context(|| {
+                Listener::bind(listener, tls, &mut passed, &room, metrics).with_context(|| {
                     format!(
                         "failed to bind listeners[{index}].address {}",
                         listener.address
@@ -202,6 +209,7 @@ impl App {
                         core_count,
                     ),
                     access_log: access_log.buffer(index),
+                    held: Arc::clone(load.held()),
                     upstream_metrics: metrics.upstream(),
                     health: Arc::clone(&health),
                     draining: draining.clone(),
@@ -217,6 +225,7 @@ impl App {
         room.add_permits(open_files.client_room());
         Ok(Self {
             listeners,
+            renewals,
             admin,
             cores,
             access_log,
@@ -262,6 +271,8 @@ impl App {
         );
         let sweeping = sweep(self.limits);
         control.spawn(stop_control.clone().run_until_cancelled_owned(sweeping));
+        let renewing = certificates::renew(self.renewals);
+        control.spawn(stop_control.clone().run_until_cancelled_owned(renewing));
         let has_started = CancellationToken::new();
         let start = start(
             Loading::new(Arc::clone(&self.config), self.credentials, self.metrics),

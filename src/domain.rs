@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use network::Network;
 pub use path::{CanonicalPath, PathCharacters};
 
+mod network;
 mod path;
 
 /// Which of MODEN's two environments this process serves.

@@ -54,17 +54,18 @@ pub struct Explanation {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Fate {
-    /// It would be answered here.
+    /// It would be answered here, mostly by a refusal.
     Refused(RefusedRequest),
     /// It would be sent to MODEN, if limits, body and credential allow.
     Forwarded(Box<ForwardedRequest>),
 }
 
-/// The reply to a request that is refused; its outcome is always `not-sent`.
+/// The reply to a request that is not sent on; its outcome is always `not-sent`.
 #[derive(Clone, Debug, Serialize)]
 struct RefusedRequest {
     status: u16,
-    code: &'static str,
+    /// None where the reply is no error.
+    code: Option<&'static str>,
     detail: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     allow: Option<String>,

@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::hint::black_box;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -229,6 +229,26 @@ impl JsonSchema for Source {
     }
 }
 
+/// Reads a file that is a secret as it is, such as a private key in PEM form; blocks.
+///
+/// # Errors
+/// As [`Source::load`] for a file; the text itself is not judged, but it must be there and no longer
+/// than [`MAX_SECRET_BYTES`].
+pub fn load_file(path: &Path, policy: FilePolicy) -> Result<LoadedSecret, SecretError> {
+    let mut warnings = Vec::new();
+    let bytes = file::load(path, policy, &mut warnings)?;
+    if bytes.is_empty() {
+        return Err(TextFault::Empty.into());
+    }
+    if bytes.len() > MAX_SECRET_BYTES {
+        return Err(TextFault::TooLong.into());
+    }
+    Ok(LoadedSecret {
+        secret: Secret::new(bytes.as_slice()),
+        warnings,
+    })
+}
+
 /// What is done with a secret file that other accounts of the machine can read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FilePolicy {
@@ -241,7 +261,7 @@ pub enum FilePolicy {
 /// A secret together with what the operator should know about its place.
 #[derive(Debug)]
 pub struct LoadedSecret {
-    /// The secret, its final newline dropped.
+    /// The secret; of a source, its final newline dropped.
     pub secret: Secret,
     /// Sentences for the log, without the key; they tell neither the place nor the secret.
     pub warnings: Vec<String>,

@@ -13,6 +13,8 @@
 //! ```
 
 mod accepted;
+mod addresses;
+mod certificate;
 mod close;
 mod connection;
 mod guarded;
@@ -20,10 +22,13 @@ mod listener;
 mod silence;
 mod socket;
 mod socket_file;
+mod tls;
 mod watch;
 
 pub use accepted::Accepted;
+pub use certificate::{CertificateError, LoadedCertificate};
 pub use connection::{Malformed, Service, serve_connection};
 pub use listener::{BindError, ConnectionInfo, Listener, ListenerInfo};
 pub use socket::listen_tcp;
 pub use socket_file::SocketFile;
+pub use tls::{Renewal, Tls};

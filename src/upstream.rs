@@ -35,6 +35,7 @@ use http::{StatusCode, Version};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use crate::body::HeldBytes;
 use crate::credentials::AuthorizedRequest;
 use crate::telemetry::metrics::UpstreamMetrics;
 
@@ -72,6 +73,8 @@ pub struct Upstream {
     connector: Connector,
     pool: Arc<Pool>,
     turns: Arc<Semaphore>,
+    /// Where held answers are counted.
+    held: Arc<HeldBytes>,
     metrics: Arc<UpstreamMetrics>,
 }
 
@@ -79,11 +82,12 @@ impl Upstream {
     /// Makes ready to connect; opens nothing yet. Wants a tokio runtime, as DNS lookups use it.
     ///
     /// `max_connections` is this core's share of `upstream.max_connections`, at least 1; the breaker
-    /// is all cores'.
+    /// is all cores', as is `held`, where answers are counted while they are held.
     pub fn new(
         origin: Arc<Origin>,
         breaker: Arc<Breaker>,
         max_connections: usize,
+        held: Arc<HeldBytes>,
         metrics: Arc<UpstreamMetrics>,
     ) -> Self {
         Self {
@@ -91,6 +95,7 @@ impl Upstream {
             connector: Connector::new(Arc::clone(&origin), Arc::clone(&metrics)),
             pool: Arc::new(Pool::new(origin.limits.reuse_within, Arc::clone(&metrics))),
             turns: Arc::new(Semaphore::new(max_connections.max(1))),
+            held,
             origin,
             metrics,
         }
@@ -165,7 +170,9 @@ impl Upstream {
                         pool: Arc::clone(&self.pool),
                         _turn: turn,
                     };
-                    return Ok(answer::receive(head, lease, &self.origin.limits, deadline).await?);
+                    let held = self.held.count();
+                    let limits = &self.origin.limits;
+                    return Ok(answer::receive(head, lease, limits, deadline, held).await?);
                 }
                 Err(Interrupted::GivenBack(untouched))
                     if fresh_connections < MAX_FRESH_CONNECTIONS =>

@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use moden_gateway::config::{self, Config, LoadOptions};
 use moden_gateway::credentials::{Credential, Credentials};
 use moden_gateway::limits::Limits;
-use moden_gateway::proxy::{Proxy, Snapshot};
+use moden_gateway::proxy::{Load, Proxy, Snapshot};
 use moden_gateway::secret::Secret;
 use moden_gateway::server::{ConnectionInfo, ListenerInfo, serve_connection};
 use moden_gateway::telemetry::access_log::LineBuffer;
@@ -98,7 +98,9 @@ impl Gateway {
         let origin = Arc::clone(&ground.origin);
         // What one input does must not decide about the next.
         let breaker = Arc::new(Breaker::off());
-        let pool = Upstream::new(origin, breaker, connections, ground.metrics.upstream());
+        let held = Arc::clone(ground.snapshot.load().load().held());
+        let metrics = ground.metrics.upstream();
+        let pool = Upstream::new(origin, breaker, connections, held, metrics);
         let upstreams = TaskTracker::new();
         for _ in 0..connections {
             let (ours, theirs) = tokio::io::duplex(ROOM);
@@ -125,16 +127,7 @@ impl Gateway {
         let connection = ConnectionInfo {
             peer: "127.0.0.1:40000".to_owned(),
             peer_address: Some(Ipv4Addr::LOCALHOST.into()),
-            listener: Arc::new(ListenerInfo {
-                name: "127.0.0.1:8080".to_owned(),
-                header_timeout: listener.header_timeout,
-                body_timeout: listener.body_timeout,
-                idle_timeout: listener.idle_timeout,
-                max_header_bytes: listener.max_header_bytes,
-                max_header_fields: listener.max_header_fields,
-                max_body_bytes: listener.max_body_bytes,
-                max_requests_per_connection: listener.max_requests_per_connection,
-            }),
+            listener: Arc::new(ListenerInfo::new("127.0.0.1:8080".to_owned(), listener)),
         };
         let (client, server) = tokio::io::duplex(ROOM);
         let serving = serve_connection(
@@ -304,6 +297,7 @@ fn break_ground(hold: &str) -> Ground {
         credentials,
         Arc::new(limits),
         Arc::default(),
+        Load::build(&config.server, &metrics),
         Arc::new(Breaker::off()),
         &metrics,
     )));

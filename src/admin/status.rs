@@ -9,6 +9,7 @@ use super::Parts;
 use crate::credentials::CredentialFacts;
 use crate::domain::Environment;
 use crate::limits::{Limits, PolicyStatus};
+use crate::proxy::Load;
 
 /// The version of this program, and the commit that it was built from.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -36,6 +37,7 @@ pub(super) struct Status {
     credential: Option<CredentialStatus>,
     /// In the order of the configuration.
     limits: Vec<PolicyStatus>,
+    load: LoadStatus,
     upstream: UpstreamStatus,
 }
 
@@ -54,6 +56,17 @@ struct CredentialStatus {
     age_seconds: u64,
     /// The kind of place that the secret came from.
     source: Option<&'static str>,
+}
+
+/// How much is going on, and the most of it.
+#[derive(Debug, Serialize)]
+struct LoadStatus {
+    /// Requests from their admission to the end of their reply.
+    in_flight: u64,
+    max_in_flight: u64,
+    /// Of request bodies and answers.
+    held_bytes: u64,
+    max_held_bytes: u64,
 }
 
 /// The way to MODEN.
@@ -91,6 +104,7 @@ impl Status {
             listeners: parts.listeners.clone(),
             credential: parts.credentials.facts().map(CredentialStatus::new),
             limits: snapshot.limits().status(),
+            load: LoadStatus::of(snapshot.load()),
             upstream: UpstreamStatus::of(parts, snapshot.limits()),
         }
     }
@@ -102,6 +116,17 @@ impl PauseStatus {
         Self {
             paused: since.is_some(),
             paused_since: since.map(|since| format_rfc3339_seconds(since).to_string()),
+        }
+    }
+}
+
+impl LoadStatus {
+    fn of(load: &Load) -> Self {
+        Self {
+            in_flight: load.in_flight(),
+            max_in_flight: load.max_in_flight(),
+            held_bytes: load.held().now(),
+            max_held_bytes: load.held().max(),
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Health;
+use crate::body::HeldBytes;
 use crate::proxy::{Proxy, Snapshot};
 use crate::server::Accepted;
 use crate::telemetry::access_log::LineBuffer;
@@ -30,6 +31,7 @@ pub(super) struct Parts {
     pub(super) breaker: Arc<Breaker>,
     pub(super) max_upstream_connections: usize,
     pub(super) access_log: LineBuffer,
+    pub(super) held: Arc<HeldBytes>,
     pub(super) upstream_metrics: Arc<UpstreamMetrics>,
     pub(super) health: Arc<Health>,
     pub(super) draining: CancellationToken,
@@ -162,6 +164,7 @@ async fn run(
         parts.origin,
         parts.breaker,
         parts.max_upstream_connections,
+        parts.held,
         parts.upstream_metrics,
     );
     let proxy = Proxy::new(

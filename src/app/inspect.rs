@@ -1,6 +1,6 @@
 //! Looking at a configuration and at everything that it names, without running it.
 
-use super::{OpenFiles, chain, credential};
+use super::{OpenFiles, certificates, chain, credential};
 use crate::config::{
     self, ConfigFaults, Examined, ListenAddress, ListenerConfig, LoadOptions, Loaded,
 };
@@ -33,7 +33,9 @@ pub fn inspect(options: &LoadOptions) -> Inspection {
     };
     let credential = credential::load(draft);
     let origin = Origin::build(&draft.selected().base_url, &draft.upstream);
-    let warnings = passed_socket_warnings(&draft.listeners);
+    let mut warnings = passed_socket_warnings(&draft.listeners);
+    let certificates = certificates::examine(draft);
+    warnings.extend(certificates.warnings);
     let credential = match credential {
         Ok(loaded) => {
             for warning in loaded.warnings {
@@ -51,6 +53,9 @@ pub fn inspect(options: &LoadOptions) -> Inspection {
     let origin = origin
         .map_err(|error| examined.fault(error.key(), chain(&error)))
         .ok();
+    for (key, message) in certificates.faults {
+        examined.fault(&key, message);
+    }
     for warning in warnings {
         examined.warn(warning);
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::faults::Report;
 use super::{AdminConfig, Expected, units};
+use crate::secret::Source;
 
 /// The least that hyper can be given for a request's head.
 const LEAST_HEADER_BYTES: usize = 8192;
@@ -214,10 +215,24 @@ pub(super) fn check(listeners: &[ListenerConfig], admin: &AdminConfig, report: &
                 "expected a size of at least 8KiB, found a smaller one",
             );
         }
-        if listener.tls.is_some() && matches!(listener.address, ListenAddress::Unix(_)) {
-            report.fault(&format!("listeners[{index}].tls"), TLS_ON_UNIX_SOCKET);
+        if let Some(tls) = &listener.tls {
+            check_tls(index, tls, &listener.address, report);
         }
         check_collisions(index, listener, listeners, admin, report);
+    }
+}
+
+/// What is no path is refused before any message could show it: it may be the key itself.
+fn check_tls(index: usize, tls: &ListenerTls, address: &ListenAddress, report: &mut Report) {
+    let key = format!("listeners[{index}].tls");
+    if matches!(address, ListenAddress::Unix(_)) {
+        report.fault(&key, TLS_ON_UNIX_SOCKET);
+    }
+    let files = [("certificate", &tls.certificate), ("key", &tls.key)];
+    for (name, path) in files {
+        if let Err(impossible) = Source::File(path.clone()).check() {
+            report.fault(&format!("{key}.{name}"), impossible.to_string());
+        }
     }
 }
 

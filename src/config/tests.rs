@@ -86,6 +86,16 @@ fn message(result: Result<Loaded, ConfigFaults>, key: &str) -> String {
 }
 
 #[test]
+fn wants_room_for_one_body_at_least() {
+    let text = "[server]\nmax_held_bytes = \"64KiB\"\n[upstream]\nhold_body = \"65KiB\"";
+    let message = message(load_with_credential(text), "server.max_held_bytes");
+    assert!(message.contains("upstream.hold_body"), "{message}");
+    let text = text.replace("65KiB", "64KiB");
+    let config = load_with_credential(&text).expect("it fits").config;
+    assert_eq!(config.server.max_held_bytes, 64 * 1024);
+}
+
+#[test]
 fn loads_ten_lines_with_defaults_for_all_else() {
     let loaded = load_with_credential("").expect("complete");
     let config = loaded.config;
@@ -322,7 +332,8 @@ fn names_the_nearest_known_key() {
     let far = message_of("[server]\nqqqq = 1", "server.qqqq");
     assert_eq!(
         far,
-        "is an unknown key; known here: drain_delay, drain_timeout, threads"
+        "is an unknown key; known here: drain_delay, drain_timeout, max_held_bytes, max_in_flight, \
+         threads"
     );
     let quoted = message_of(
         "\"listeners[0].allow_anonymous\" = true",

@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use crate::config::Dimension;
+use crate::domain::Network;
 
-/// Stands for all peers without an address; as an address it is a multicast one, which none has.
+/// Stands for all peers without an address; no [`Network`] has these bytes.
 const NO_ADDRESS: [u8; 16] = [0xff; 16];
 
 /// What limits know of a request.
@@ -15,7 +16,7 @@ pub struct Subject {
 
 /// The part of a subject that one policy looks at.
 ///
-/// IPv4 addresses are kept as IPv4-mapped ones; what a policy does not look at is zero.
+/// What a policy does not look at is zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     address: [u8; 16],
@@ -28,7 +29,7 @@ impl Subject {
     pub fn new(route: u16, address: Option<IpAddr>) -> Self {
         Self {
             key: Key {
-                address: address.map_or(NO_ADDRESS, network),
+                address: address.map_or(NO_ADDRESS, |address| Network::of(address).octets()),
                 route,
             },
         }
@@ -44,15 +45,6 @@ impl Subject {
             }
         }
         key
-    }
-}
-
-/// The network that counts as one address: all of an IPv4 address, the first 64 bits of an IPv6
-/// one, since a host may take as many addresses of those as it likes.
-fn network(address: IpAddr) -> [u8; 16] {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => (u128::from(address) >> 64 << 64).to_be_bytes(),
     }
 }
 

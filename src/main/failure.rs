@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use moden_gateway::admin::{ClientError, TokenError};
-use moden_gateway::app::{BindError, OriginError};
+use moden_gateway::app::{BindError, CertificateError, OriginError};
 use moden_gateway::config::ConfigFaults;
 
 /// Exit codes beside 0, after sysexits.h.
@@ -32,8 +32,10 @@ impl Failure {
     /// The gateway could not be started with a configuration that is well-formed.
     pub(crate) fn start(error: &anyhow::Error) -> Self {
         let bind_error = error.downcast_ref::<BindError>();
-        let is_configuration = bind_error.is_some_and(BindError::is_configuration);
-        let code = match error.is::<OriginError>() || is_configuration {
+        let is_configuration = bind_error.is_some_and(BindError::is_configuration)
+            || error.is::<OriginError>()
+            || error.is::<CertificateError>();
+        let code = match is_configuration {
             true => CONFIGURATION,
             false => UNAVAILABLE,
         };

@@ -3,6 +3,7 @@
 use http::HeaderValue;
 
 use super::control::Paused;
+use super::load::Overloaded;
 use super::path::{PathError, TargetError};
 use crate::body::BodyError;
 use crate::credentials::CredentialUnavailable;
@@ -21,6 +22,12 @@ pub(super) enum ProxyError {
     /// `Host` is missing, there twice, or no host.
     #[error("the request names no host, several, or an invalid one")]
     HostInvalid,
+    /// The target has no form, or one that does not go with the method.
+    #[error("the request target is none for this method")]
+    TargetMalformed,
+    /// `Max-Forwards` of an OPTIONS request is no number.
+    #[error("Max-Forwards is no number")]
+    MaxForwardsInvalid,
     /// The target could be read in more than one way, or the query cannot be sent as it is.
     #[error("the path could be read in more than one way")]
     PathAmbiguous,
@@ -33,6 +40,9 @@ pub(super) enum ProxyError {
     /// No route has this path.
     #[error("no route has this path")]
     RouteNotFound,
+    /// The method is neither a usual one nor one of any route.
+    #[error("the method is not known")]
+    MethodUnknown,
     /// The path has routes, none of them with this method.
     #[error("the method is not allowed here")]
     MethodNotAllowed {
@@ -57,6 +67,9 @@ pub(super) enum ProxyError {
     /// An operator has paused the gateway.
     #[error(transparent)]
     Paused(#[from] Paused),
+    /// The process has no place for another request.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
     /// There is no credential to send.
     #[error("no usable credential is loaded")]
     CredentialUnavailable,
@@ -79,10 +92,13 @@ impl ProxyError {
             Self::CredentialRejected | Self::Misdirected => Outcome::Answered,
             Self::Malformed(_)
             | Self::HostInvalid
+            | Self::TargetMalformed
+            | Self::MaxForwardsInvalid
             | Self::PathAmbiguous
             | Self::UriTooLong
             | Self::EnvironmentMismatch
             | Self::RouteNotFound
+            | Self::MethodUnknown
             | Self::MethodNotAllowed { .. }
             | Self::ExpectationFailed
             | Self::LoopDetected
@@ -90,6 +106,7 @@ impl ProxyError {
             | Self::Body(_)
             | Self::LengthRequired
             | Self::Paused(_)
+            | Self::Overloaded(_)
             | Self::CredentialUnavailable => Outcome::NotSent,
         }
     }

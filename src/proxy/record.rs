@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::code::Code;
 use super::headers;
+use super::load::{Overloaded, Place};
 use super::reply::Marks;
 use super::snapshot::Snapshot;
-use crate::body::StreamProgress;
+use crate::body::{RequestBody, StreamProgress};
 use crate::client_auth::ClientIdentity;
 use crate::credentials::Slot;
 use crate::domain::Outcome;
@@ -74,6 +75,8 @@ pub(super) struct Record {
     route: Option<Arc<Route>>,
     /// Held until the answer is here or, streamed, delivered: so long the request counts as running.
     permit: Option<Permit>,
+    /// Held as long; none before step 4.
+    place: Option<Place>,
     client: Option<ClientIdentity>,
     slot: Option<Slot>,
     /// Connections tried, as `upstream` counts them.
@@ -140,6 +143,7 @@ impl Record {
             is_head: false,
             route: None,
             permit: None,
+            place: None,
             client: None,
             slot: None,
             facts: ExchangeFacts::default(),
@@ -184,6 +188,16 @@ impl Record {
         self.route = Some(Arc::clone(route));
     }
 
+    /// Takes a place in the process for this request, with room for as much of its body; both are
+    /// given back when the record is dropped.
+    ///
+    /// # Errors
+    /// The process is full.
+    pub(super) fn take_place(&mut self, body_bytes: u64) -> Result<(), Overloaded> {
+        self.place = Some(self.snapshot.load.admit(body_bytes)?);
+        Ok(())
+    }
+
     /// Asks all limits for this request; what they admit counts until the record is dropped.
     ///
     /// # Errors
@@ -210,9 +224,12 @@ impl Record {
         self.client = Some(client);
     }
 
-    /// Notes how many bytes of a held body came in.
-    pub(super) fn set_body_bytes(&mut self, bytes: u64) {
-        self.body_bytes = bytes;
+    /// Notes a body that has come in, or the beginning of one.
+    pub(super) fn set_body(&mut self, body: &RequestBody) {
+        self.body_bytes = body.length().unwrap_or_default();
+        if let Some(place) = &mut self.place {
+            place.keep_for_body(body.held_bytes());
+        }
     }
 
     /// From here on a line that nobody finishes must say the worst: bytes may have left.

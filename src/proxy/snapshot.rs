@@ -7,6 +7,7 @@ use http::HeaderValue;
 use super::code::Code;
 use super::control::Control;
 use super::headers::RequestCleaner;
+use super::load::Load;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::domain::Environment;
@@ -36,18 +37,22 @@ pub struct Snapshot {
     pub(super) metrics: ProxyMetrics,
     /// Outlives the generation, as the credentials do.
     pub(super) control: Arc<Control>,
+    /// Outlives the generation, too.
+    pub(super) load: Arc<Load>,
     /// As `control`.
     pub(super) breaker: Arc<Breaker>,
 }
 
 impl Snapshot {
     /// Builds the working form of a checked configuration; cannot fail for one.
+    #[expect(clippy::too_many_arguments, reason = "each belongs to another room")]
     pub fn build(
         config: &Config,
         origin: &Origin,
         credentials: Arc<Credentials>,
         limits: Arc<Limits>,
         control: Arc<Control>,
+        load: Arc<Load>,
         breaker: Arc<Breaker>,
         metrics: &Metrics,
     ) -> Self {
@@ -65,6 +70,7 @@ impl Snapshot {
             credentials,
             limits,
             control,
+            load,
             breaker,
             metrics: metrics.proxy(route_names, codes),
         }
@@ -78,6 +84,11 @@ impl Snapshot {
     /// The limits at work.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// How much is going on in the process.
+    pub fn load(&self) -> &Load {
+        &self.load
     }
 
     /// Which of MODEN's environments is served.

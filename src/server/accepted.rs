@@ -1,5 +1,6 @@
 //! A connection from the accept to its end on a core.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -7,12 +8,15 @@ use std::sync::atomic::AtomicUsize;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::addresses::AddressPlace;
 use super::connection::{Service, serve_connection};
 use super::listener::{ConnectionInfo, ListenerInfo};
 use super::silence;
 use super::socket::{AdoptedStream, Stream};
+use super::tls::Tls;
 use crate::telemetry::metrics::{Counted, ListenerMetrics};
 
 /// An accepted socket on its way to a core; it belongs to no runtime yet.
@@ -20,7 +24,11 @@ use crate::telemetry::metrics::{Counted, ListenerMetrics};
 pub struct Accepted {
     stream: Stream,
     listener: Arc<ListenerInfo>,
+    /// How the listener speaks TLS, if it does.
+    tls: Option<Arc<Tls>>,
     place: Place,
+    /// Among those of its address, where they are bounded.
+    address_place: Option<AddressPlace>,
     counted: Counted,
 }
 
@@ -37,13 +45,17 @@ impl Accepted {
     pub(super) fn new(
         stream: Stream,
         listener: Arc<ListenerInfo>,
+        tls: Option<Arc<Tls>>,
         place: Place,
+        address_place: Option<AddressPlace>,
         metrics: &ListenerMetrics,
     ) -> Self {
         Self {
             stream,
             listener,
+            tls,
             place,
+            address_place,
             counted: Counted::new(&metrics.connections),
         }
     }
@@ -70,16 +82,19 @@ impl Accepted {
                 return;
             };
             let is_served = silence::ends_in_time(
-                |context| stream.poll_readable(context),
+                poll_fn(|context| stream.poll_readable(context)),
                 self.listener.idle_timeout,
                 &draining,
                 &dropped_idle,
             )
-            .await;
+            .await
+            // An error is found again by whoever reads, and told there.
+            .is_some();
             if is_served {
-                begin(stream, self.listener, service, draining, dropped_idle).await;
+                let listener = self.listener;
+                begin(stream, listener, self.tls, service, draining, dropped_idle).await;
             }
-            drop((self.place, self.counted, ended));
+            drop((self.place, self.address_place, self.counted, ended));
         }
     }
 }
@@ -89,6 +104,7 @@ impl Accepted {
 fn begin<S: Service>(
     stream: AdoptedStream,
     listener: Arc<ListenerInfo>,
+    tls: Option<Arc<Tls>>,
     service: S,
     draining: CancellationToken,
     dropped_idle: Arc<AtomicUsize>,
@@ -102,19 +118,30 @@ fn begin<S: Service>(
             });
             // Replies are written whole; waiting for acknowledgements would only delay them.
             let _ = stream.set_nodelay(true);
-            let abort = |io: &TokioIo<TcpStream>| {
-                // Closing with nothing left to linger for resets the connection.
-                let _ = io.inner().set_zero_linger();
+            let Some(tls) = tls else {
+                let abort = |io: &TokioIo<TcpStream>| reset_on_close(io.inner());
+                let io = TokioIo::new(stream);
+                return Box::pin(serve_connection(
+                    io,
+                    abort,
+                    connection,
+                    service,
+                    draining,
+                    dropped_idle,
+                ));
             };
-            let io = TokioIo::new(stream);
-            Box::pin(serve_connection(
-                io,
-                abort,
-                connection,
-                service,
-                draining,
-                dropped_idle,
-            ))
+            Box::pin(async move {
+                let stream = tls.shake_hands(stream, &draining, &dropped_idle).await;
+                let Some(stream) = stream else {
+                    return;
+                };
+                // Nor is there a close_notify, without which no client takes a reply for whole.
+                let abort = |io: &TokioIo<TlsStream<TcpStream>>| {
+                    reset_on_close(io.inner().get_ref().0);
+                };
+                let io = TokioIo::new(stream);
+                serve_connection(io, abort, connection, service, draining, dropped_idle).await;
+            })
         }
         AdoptedStream::Unix(stream) => {
             let connection = Arc::new(ConnectionInfo {
@@ -135,6 +162,11 @@ fn begin<S: Service>(
             ))
         }
     }
+}
+
+/// Makes the close of the connection a reset: nothing is left to linger for.
+fn reset_on_close(stream: &TcpStream) {
+    let _ = stream.set_zero_linger();
 }
 
 impl Place {

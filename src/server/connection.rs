@@ -124,12 +124,16 @@ pub async fn serve_connection<T, S>(
             }
             let is_last = watch.requests() == connection.listener.max_requests_per_connection
                 || closes_unseen(request.headers());
-            let reply =
-                is_certain.then(|| service.clone().answer(request, Arc::clone(&connection)));
+            let (service, connection) = (service.clone(), Arc::clone(&connection));
             let (watch, draining) = (Arc::clone(&watch), draining.clone());
             async move {
-                let reply = reply.ok_or(Disagreement)?;
-                let mut reply = reply.await.map(|body| WatchedBody { body, watch });
+                if !is_certain {
+                    return Err(Disagreement);
+                }
+                // Made here and not outside: a future that is moved in is kept twice, and hyper keeps
+                // room for this one as long as the connection lives.
+                let reply = service.answer(request, connection).await;
+                let mut reply = reply.map(|body| WatchedBody { body, watch });
                 if is_last || draining.is_cancelled() {
                     reply
                         .headers_mut()
@@ -320,6 +324,7 @@ fn look(watch: &Watch, listener: &ListenerInfo, drain_began: Option<Instant>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ListenerConfig;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -354,16 +359,7 @@ mod tests {
     }
 
     fn listener() -> ListenerInfo {
-        ListenerInfo {
-            name: "test".to_owned(),
-            header_timeout: 5 * SECOND,
-            body_timeout: 10 * SECOND,
-            idle_timeout: 60 * SECOND,
-            max_header_bytes: 16 * 1024,
-            max_header_fields: 100,
-            max_requests_per_connection: 0,
-            max_body_bytes: 1024,
-        }
+        ListenerInfo::new("test".to_owned(), &ListenerConfig::default())
     }
 
     #[tokio::test(start_paused = true)]

@@ -280,10 +280,13 @@ impl<T: Write + Unpin> Write for GuardedIo<T> {
     /// hyper flushes when it has written all that it had.
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.watch.flushed() && std::mem::take(&mut this.is_parked) {
+        let polled = Pin::new(&mut this.io).poll_flush(context);
+        // TLS takes bytes before the client does; what counts is that they leave.
+        this.watch.wrote(polled.is_pending());
+        if polled.is_ready() && this.watch.flushed() && std::mem::take(&mut this.is_parked) {
             context.waker().wake_by_ref();
         }
-        Pin::new(&mut this.io).poll_flush(context)
+        polled
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

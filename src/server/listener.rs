@@ -10,8 +10,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::accepted::{Accepted, Place};
-use super::socket::{BACKLOG, Socket};
-use crate::config::{ListenAddress, ListenerConfig, OPEN_TO_OTHERS};
+use super::addresses::{Addresses, Refused};
+use super::socket::{BACKLOG, Socket, Stream};
+use super::tls::Tls;
+use crate::config::{ListenAddress, ListenerConfig, OPEN_TO_OTHERS, TLS_ON_UNIX_SOCKET};
 use crate::systemd::{PassedSocket, PassedSockets};
 use crate::telemetry::metrics::ListenerMetrics;
 
@@ -39,6 +41,22 @@ pub struct ListenerInfo {
     pub max_body_bytes: u64,
 }
 
+impl ListenerInfo {
+    /// Takes what connections need of a listener's configuration.
+    pub fn new(name: String, config: &ListenerConfig) -> Self {
+        Self {
+            name,
+            header_timeout: config.header_timeout,
+            body_timeout: config.body_timeout,
+            idle_timeout: config.idle_timeout,
+            max_header_bytes: config.max_header_bytes,
+            max_header_fields: config.max_header_fields,
+            max_requests_per_connection: config.max_requests_per_connection,
+            max_body_bytes: config.max_body_bytes,
+        }
+    }
+}
+
 /// What is known of one connection.
 #[derive(Debug)]
 pub struct ConnectionInfo {
@@ -59,6 +77,8 @@ pub struct Listener {
     is_passed: bool,
     info: Arc<ListenerInfo>,
     connections: Arc<Semaphore>,
+    addresses: Option<Arc<Addresses>>,
+    tls: Option<Arc<Tls>>,
     /// For the connections of all listeners together.
     room: Arc<Semaphore>,
     metrics: ListenerMetrics,
@@ -91,6 +111,12 @@ pub enum BindError {
         /// Where it listens.
         address: ListenAddress,
     },
+    /// It shall speak TLS, and what was passed is a Unix socket.
+    #[error("systemd passed {address}, and tls {TLS_ON_UNIX_SOCKET}")]
+    TlsOnUnixSocket {
+        /// Where it listens.
+        address: ListenAddress,
+    },
 }
 
 impl BindError {
@@ -105,37 +131,30 @@ impl Listener {
     ///
     /// One for each socket, of which systemd may have passed several by one name; they share
     /// `max_connections`. A Unix socket that is left over from a process that no longer listens is
-    /// replaced. `room` has a permit for each connection that all listeners may have together.
+    /// replaced. `tls` is there if the listener shall speak it. `room` has a permit for each
+    /// connection that all listeners may have together.
     ///
     /// # Errors
     /// When the address is taken or not allowed, or what was passed cannot be served.
     pub fn bind(
         config: &ListenerConfig,
+        tls: Option<Arc<Tls>>,
         passed: &mut PassedSockets,
         room: &Arc<Semaphore>,
         metrics: ListenerMetrics,
     ) -> Result<Vec<Self>, BindError> {
         let connections = Arc::new(Semaphore::new(config.max_connections));
-        let listener = |(socket, address): (Socket, ListenAddress), is_passed| {
-            let info = ListenerInfo {
-                name: address.to_string(),
-                header_timeout: config.header_timeout,
-                body_timeout: config.body_timeout,
-                idle_timeout: config.idle_timeout,
-                max_header_bytes: config.max_header_bytes,
-                max_header_fields: config.max_header_fields,
-                max_requests_per_connection: config.max_requests_per_connection,
-                max_body_bytes: config.max_body_bytes,
-            };
-            Self {
-                socket,
-                address,
-                is_passed,
-                info: Arc::new(info),
-                connections: Arc::clone(&connections),
-                room: Arc::clone(room),
-                metrics: metrics.clone(),
-            }
+        let addresses = Addresses::build(config.max_connections_per_address);
+        let listener = |(socket, address): (Socket, ListenAddress), is_passed| Self {
+            info: Arc::new(ListenerInfo::new(address.to_string(), config)),
+            socket,
+            address,
+            is_passed,
+            connections: Arc::clone(&connections),
+            addresses: addresses.clone(),
+            tls: tls.clone(),
+            room: Arc::clone(room),
+            metrics: metrics.clone(),
         };
         match &config.address {
             ListenAddress::Tcp(address) => Ok(vec![listener(Socket::bind_tcp(*address)?, false)]),
@@ -145,6 +164,9 @@ impl Listener {
                 .map(|socket| {
                     let (socket, address) = Socket::adopt(socket)?;
                     check_openness(&address, config.allow_anonymous)?;
+                    if tls.is_some() && matches!(address, ListenAddress::Unix(_)) {
+                        return Err(BindError::TlsOnUnixSocket { address });
+                    }
                     Ok(listener((socket, address), true))
                 })
                 .collect(),
@@ -163,7 +185,8 @@ impl Listener {
     /// process that gets it, and none is turned away in between.
     ///
     /// At `max_connections`, or when there is no room in the process, it stops accepting until one
-    /// ends; clients wait in the backlog.
+    /// ends; clients wait in the backlog. One of an address that has `max_connections_per_address`
+    /// is accepted and closed with a reset: in the backlog it would stand in the way of others.
     pub async fn accept_until(self, draining: CancellationToken, deliver: impl Fn(Accepted)) {
         let Self {
             socket,
@@ -171,13 +194,36 @@ impl Listener {
             is_passed,
             info,
             connections,
+            addresses,
+            tls,
             room,
             metrics,
         } = self;
-        let deliver = |stream, place| {
-            metrics.accepted.inc();
-            deliver(Accepted::new(stream, Arc::clone(&info), place, &metrics));
+        let deliver = |stream: Stream, place| {
+            let admitted = match (&addresses, stream.peer_address()) {
+                (Some(addresses), Some(peer)) => addresses.admit(peer).map(Some),
+                _ => Ok(None),
+            };
+            match admitted {
+                Ok(address_place) => {
+                    metrics.accepted.inc();
+                    deliver(Accepted::new(
+                        stream,
+                        Arc::clone(&info),
+                        tls.clone(),
+                        place,
+                        address_place,
+                        &metrics,
+                    ));
+                }
+                Err(refused) => {
+                    stream.reset();
+                    metrics.refused.inc();
+                    tell(&address, refused);
+                }
+            }
         };
+
         let accept = async || {
             let place = Place::wait(&connections, &room).await;
             socket.accept().await.map(|stream| (stream, place))
@@ -213,6 +259,18 @@ impl Listener {
         for (place, stream) in places.zip(waiting).take(BACKLOG as usize) {
             deliver(stream, place);
         }
+    }
+}
+
+/// Says that an address has too many connections, if it is time to say so.
+fn tell(listener: &ListenAddress, refused: Refused) {
+    if let Some(count) = refused.to_tell {
+        tracing::warn!(
+            %listener,
+            peer = %refused.network,
+            count,
+            "closed connections of addresses that have max_connections_per_address, this one last"
+        );
     }
 }
 

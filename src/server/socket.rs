@@ -1,10 +1,12 @@
 //! A socket that listens: bound by us or passed by systemd, TCP or Unix.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use super::listener::BindError;
@@ -44,6 +46,21 @@ pub(super) enum AdoptedStream {
 }
 
 impl Stream {
+    /// The other end's address; `None` on a Unix socket.
+    pub(super) fn peer_address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(_, peer) => Some(peer.ip()),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Closes it with a reset, so that nothing of it stays behind; a Unix socket has none.
+    pub(super) fn reset(self) {
+        if let Self::Tcp(stream, _) = self {
+            let _ = sockopt::set_socket_linger(&stream, Some(Duration::ZERO));
+        }
+    }
+
     /// Gives it to the current runtime.
     pub(super) fn adopt(self) -> io::Result<AdoptedStream> {
         Ok(match self {

@@ -22,7 +22,7 @@ use prometheus::{
 
 use crate::config::{LimitMode, NO_ROUTE, UPSTREAM_LIMIT};
 use crate::domain::{Environment, Outcome};
-use reading::Readings;
+use reading::{ReadElsewhere, Readings};
 
 /// The media type of [`Metrics::render`].
 ///
@@ -57,11 +57,16 @@ pub struct Metrics {
     proxy_request_bytes: IntCounter,
     proxy_reply_bytes: IntCounter,
     proxy_errors: IntCounterVec,
+    proxy_shed: IntCounterVec,
     upstream: Arc<UpstreamMetrics>,
     breaker: BreakerMetrics,
     server_connections: IntGaugeVec,
     server_connections_accepted: IntCounterVec,
+    server_connections_refused: IntCounterVec,
     server_accept_failures: IntCounterVec,
+    server_tls_failures: IntCounterVec,
+    server_certificate_changes: IntCounterVec,
+    server_certificate_expiry: IntGaugeVec,
     limits_admitted: IntCounterVec,
     limits_denied: IntCounterVec,
     limits_lost_races: IntCounterVec,
@@ -165,6 +170,15 @@ pub struct ConnectFailures {
     pub tls: IntCounter,
 }
 
+/// The handles of the process's load.
+#[derive(Clone, Debug)]
+pub struct LoadMetrics {
+    /// Requests turned away because `server.max_in_flight` others were on their way.
+    pub shed_in_flight: IntCounter,
+    /// Requests turned away because `server.max_held_bytes` were held.
+    pub shed_held_bytes: IntCounter,
+}
+
 /// The circuit breaker's handles.
 #[derive(Clone, Debug)]
 pub struct BreakerMetrics {
@@ -181,8 +195,34 @@ pub struct ListenerMetrics {
     pub connections: IntGauge,
     /// Connections accepted.
     pub accepted: IntCounter,
+    /// Connections closed at once, because their address had as many as it may have.
+    pub refused: IntCounter,
     /// Calls to accept that failed, such as for want of file descriptors.
     pub accept_failures: IntCounter,
+}
+
+/// The handles of a listener that speaks TLS.
+#[derive(Clone, Debug)]
+pub struct ListenerTlsMetrics {
+    /// When the certificate in use ends, in seconds since 1970.
+    pub expiry: IntGauge,
+    /// Changed certificates that were taken up.
+    pub renewed: IntCounter,
+    /// Changed certificates that were refused.
+    pub refused: IntCounter,
+    /// Handshakes that failed.
+    pub failures: HandshakeFailures,
+}
+
+/// Failures of a listener's TLS handshakes, by how they ended.
+#[derive(Clone, Debug)]
+pub struct HandshakeFailures {
+    /// `tls_timeout` passed, or the drain did not wait.
+    pub timeout: IntCounter,
+    /// The client left.
+    pub closed: IntCounter,
+    /// What the client sent was no TLS, or none that is spoken here, or it refused the certificate.
+    pub protocol: IntCounter,
 }
 
 /// One policy's handles.
@@ -273,6 +313,13 @@ impl Metrics {
                 "Requests that ended with an error of the gateway's own, by its code.",
                 &["code"],
             ),
+            proxy_shed: counters(
+                &registry,
+                "gateway_proxy_shed_requests_total",
+                "Requests answered 503 overloaded because the process was full: server.max_in_flight \
+                 requests on their way, or server.max_held_bytes held.",
+                &["reason"],
+            ),
             upstream: Arc::new(UpstreamMetrics::build(&registry)),
             breaker: BreakerMetrics {
                 state: gauge(
@@ -301,11 +348,40 @@ impl Metrics {
                 "Client connections accepted.",
                 listener,
             ),
+            server_connections_refused: counters(
+                &registry,
+                "gateway_server_connections_refused_total",
+                "Client connections closed as soon as they were accepted, because their address \
+                 had max_connections_per_address.",
+                listener,
+            ),
             server_accept_failures: counters(
                 &registry,
                 "gateway_server_accept_failures_total",
                 "Client connections that could not be accepted, such as for want of file \
                  descriptors.",
+                listener,
+            ),
+            server_tls_failures: counters(
+                &registry,
+                "gateway_server_tls_failures_total",
+                "TLS handshakes with clients that failed: timeout (tls_timeout passed), closed (the \
+                 client left), protocol (no TLS, no version or suite in common, or the client \
+                 refused the certificate). TLS listeners only.",
+                &["listener", "reason"],
+            ),
+            server_certificate_changes: counters(
+                &registry,
+                "gateway_server_certificate_changes_total",
+                "Changes of a listener's certificate or key on disk: renewed (taken up) or refused \
+                 (the log says why; the old one stays in use). TLS listeners only.",
+                &["listener", "result"],
+            ),
+            server_certificate_expiry: gauges(
+                &registry,
+                "gateway_server_certificate_expiry_timestamp_seconds",
+                "When the certificate in use ends, or one of those behind it, in seconds since \
+                 1970. TLS listeners only.",
                 listener,
             ),
             limits_admitted: counters(
@@ -387,6 +463,47 @@ impl Metrics {
         Arc::clone(&self.upstream)
     }
 
+    /// The handles of the process's load.
+    pub fn load(&self) -> LoadMetrics {
+        LoadMetrics {
+            shed_in_flight: self.proxy_shed.with_label_values(&["in_flight"]),
+            shed_held_bytes: self.proxy_shed.with_label_values(&["held_bytes"]),
+        }
+    }
+
+    /// Takes up two numbers that the load keeps by itself, to be read at each scrape: requests
+    /// admitted, and bytes held. To be called once.
+    pub fn read_load(
+        &self,
+        admitted: impl Fn() -> u64 + Send + Sync + 'static,
+        held_bytes: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        self.read(
+            "gateway_proxy_admitted_requests",
+            "Requests from their admission to the end of their reply; server.max_in_flight bounds \
+             them.",
+            admitted,
+        );
+        self.read(
+            "gateway_proxy_held_bytes",
+            "Bytes of request bodies and answers held in memory, room promised to bodies that are \
+             still to come included; at server.max_held_bytes new requests are turned away.",
+            held_bytes,
+        );
+    }
+
+    fn read(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let collector = Box::new(ReadElsewhere::new(name, help, read));
+        self.registry
+            .register(collector)
+            .expect("a name of its own");
+    }
+
     /// The handles of the circuit breaker.
     pub fn breaker(&self) -> BreakerMetrics {
         self.breaker.clone()
@@ -399,7 +516,33 @@ impl Metrics {
         ListenerMetrics {
             connections: self.server_connections.with_label_values(labels),
             accepted: self.server_connections_accepted.with_label_values(labels),
+            refused: self.server_connections_refused.with_label_values(labels),
             accept_failures: self.server_accept_failures.with_label_values(labels),
+        }
+    }
+
+    /// The handles of a listener that speaks TLS, by its position in the configuration.
+    pub fn listener_tls(&self, index: usize) -> ListenerTlsMetrics {
+        let index = index.to_string();
+        let failure = |reason| {
+            self.server_tls_failures
+                .with_label_values(&[index.as_str(), reason])
+        };
+        let change = |result| {
+            self.server_certificate_changes
+                .with_label_values(&[index.as_str(), result])
+        };
+        ListenerTlsMetrics {
+            expiry: self
+                .server_certificate_expiry
+                .with_label_values(&[index.as_str()]),
+            renewed: change("renewed"),
+            refused: change("refused"),
+            failures: HandshakeFailures {
+                timeout: failure("timeout"),
+                closed: failure("closed"),
+                protocol: failure("protocol"),
+            },
         }
     }
 

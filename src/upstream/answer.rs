@@ -18,7 +18,7 @@ use super::error::{Failure, UpstreamError};
 use super::exchange::{Head, failure_of};
 use super::metered::Meter;
 use super::origin::UpstreamLimits;
-use crate::body::Start;
+use crate::body::{Held, Start};
 
 /// MODEN's answer: its head, and its body whole or on its way.
 #[derive(Debug)]
@@ -32,8 +32,8 @@ pub struct Answer {
 /// The body of an answer.
 #[derive(Debug)]
 pub enum AnswerBody {
-    /// Complete; the outcome is `answered`.
-    Held(Bytes),
+    /// Complete; the outcome is `answered`. It is counted as held until the count is dropped.
+    Held(Bytes, Held),
     /// Longer than `upstream.hold_answer`; the outcome is known when it ends.
     Streamed(AnswerStream),
 }
@@ -44,6 +44,7 @@ pub(super) async fn receive(
     lease: Lease,
     limits: &UpstreamLimits,
     deadline: Instant,
+    mut held: Held,
 ) -> Result<Answer, UpstreamError> {
     let Head {
         response, meter, ..
@@ -63,11 +64,12 @@ pub(super) async fn receive(
     let announced_long = rest.size_hint().exact().is_some_and(is_long);
     let body = loop {
         if announced_long || is_long(start.len() as u64) {
-            break stream(start.into_bytes(), rest, lease, meter);
+            let start = (start.into_bytes(), held);
+            break stream(start, rest, lease, meter);
         }
         if rest.is_end_stream() {
             lease.give_back(status);
-            break AnswerBody::Held(start.into_bytes());
+            break AnswerBody::Held(start.into_bytes(), held);
         }
         let deadline = deadline.min(latest + limits.body_idle_timeout);
         let failure = match timeout_at(deadline, rest.frame()).await {
@@ -75,6 +77,7 @@ pub(super) async fn receive(
             Ok(Some(Err(error))) => failure_of(&error, None),
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
+                    held.grow(data.len() as u64);
                     start.push(data);
                 }
                 latest = Instant::now();
@@ -82,7 +85,7 @@ pub(super) async fn receive(
             }
             Ok(None) => {
                 lease.give_back(status);
-                break AnswerBody::Held(start.into_bytes());
+                break AnswerBody::Held(start.into_bytes(), held);
             }
         };
         return Err(lease.fail(UpstreamError {
@@ -98,7 +101,9 @@ pub(super) async fn receive(
 /// Dropping it closes the connection that it comes on.
 #[derive(Debug)]
 pub struct AnswerStream {
-    start: Bytes,
+    /// What was received before it proved too long to hold, counted as held; gone once it is
+    /// passed on.
+    start: Option<(Bytes, Held)>,
     rest: Incoming,
     /// Gone once the answer is complete and its connection given back.
     lease: Option<Lease>,
@@ -115,7 +120,7 @@ pub struct AnswerStream {
 
 impl AnswerStream {
     fn new(
-        start: Bytes,
+        start: (Bytes, Held),
         rest: Incoming,
         lease: Lease,
         status: StatusCode,
@@ -124,7 +129,7 @@ impl AnswerStream {
         deadline: Instant,
     ) -> Self {
         Self {
-            start,
+            start: Some(start),
             rest,
             lease: Some(lease),
             status,
@@ -140,7 +145,8 @@ impl AnswerStream {
     /// The length of what is still to come, if MODEN announced it.
     pub fn length(&self) -> Option<u64> {
         let rest = self.rest.size_hint().exact()?;
-        Some(rest + self.start.len() as u64)
+        let start = self.start.as_ref().map_or(0, |(start, _)| start.len());
+        Some(rest + start as u64)
     }
 
     /// The next chunk; `None` once the answer is complete.
@@ -151,8 +157,10 @@ impl AnswerStream {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, UpstreamError>>> {
-        if !self.start.is_empty() {
-            return Poll::Ready(Some(Ok(std::mem::take(&mut self.start))));
+        if let Some((start, _)) = self.start.take()
+            && !start.is_empty()
+        {
+            return Poll::Ready(Some(Ok(start)));
         }
         loop {
             let failure = match Pin::new(&mut self.rest).poll_frame(context) {

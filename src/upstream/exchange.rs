@@ -353,6 +353,7 @@ mod tests {
 
     use super::*;
     use crate::domain::Environment;
+    use crate::framing::Violation;
     use crate::telemetry::metrics::Metrics;
 
     /// A connection whose driver has had no chance to look since, and its peer.
@@ -368,6 +369,21 @@ mod tests {
             Connection::start(TokioIo::new(socket), Some(probe), 65_536, &metrics).await;
         tokio::task::yield_now().await;
         (connection.expect("hyper starts"), peer)
+    }
+
+    #[tokio::test]
+    async fn what_a_peer_says_before_it_is_asked_is_found_before_the_first_request() {
+        let (connection, peer) = connection().await;
+        assert!(connection.unasked().await.is_none());
+        (&peer)
+            .write_all(b"HTTP/1.1 200 OK\r\n")
+            .expect("it is open");
+        assert!(matches!(
+            connection.unasked().await,
+            Some(InvalidAnswer::Framing(Violation::Unasked))
+        ));
+        assert!(!connection.is_ready());
+        drop(peer);
     }
 
     #[tokio::test]

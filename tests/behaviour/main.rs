@@ -17,6 +17,7 @@ mod limits;
 mod never_doubles_a_payment;
 mod never_leaks;
 mod outcome;
+mod sheds_load;
 mod shows_itself;
 mod streams;
 mod support;

@@ -96,6 +96,23 @@ pub(super) fn face(error: &ProxyError) -> Face {
             "Malformed request",
             "a request names exactly one valid Host",
         ),
+        ProxyError::TargetMalformed => Face::new(
+            Fault::Client,
+            Code::RequestMalformed,
+            StatusCode::BAD_REQUEST,
+            proxy_status!("http_request_error"),
+            "Malformed request",
+            "the request target is a path or an http URI without user information; only OPTIONS \
+             may ask for *",
+        ),
+        ProxyError::MaxForwardsInvalid => Face::new(
+            Fault::Client,
+            Code::RequestMalformed,
+            StatusCode::BAD_REQUEST,
+            proxy_status!("http_request_error"),
+            "Malformed request",
+            "Max-Forwards is one number",
+        ),
         ProxyError::PathAmbiguous => Face::new(
             Fault::Client,
             Code::PathAmbiguous,
@@ -129,6 +146,14 @@ pub(super) fn face(error: &ProxyError) -> Face {
             proxy_status!("http_request_denied"),
             "No such route",
             "no route of this gateway has this path; endpoints are called as /pay/<endpoint>",
+        ),
+        ProxyError::MethodUnknown => Face::new(
+            Fault::Client,
+            Code::NotImplemented,
+            StatusCode::NOT_IMPLEMENTED,
+            proxy_status!("http_request_error"),
+            "Not implemented",
+            "no route of this gateway has this method; methods are written in upper case",
         ),
         ProxyError::MethodNotAllowed { .. } => Face::new(
             Fault::Client,
@@ -184,6 +209,16 @@ pub(super) fn face(error: &ProxyError) -> Face {
             detail: "an operator has paused this gateway; nothing is forwarded until it is resumed",
             proxy_status: proxy_status!("http_request_denied"),
             retry_after: Some(PAUSED_RETRY_AFTER),
+            fault: Fault::Nobody,
+        },
+        ProxyError::Overloaded(_) => Face {
+            code: Code::Overloaded,
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            title: "Overloaded",
+            detail: "the gateway has as many requests as it can take; nothing was sent",
+            proxy_status: proxy_status!("http_request_denied"),
+            retry_after: Some(OVERLOADED_RETRY_AFTER),
+            // The log is told by who turned it away, and not of each.
             fault: Fault::Nobody,
         },
         ProxyError::CredentialUnavailable => Face {

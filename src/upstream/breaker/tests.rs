@@ -1,5 +1,6 @@
 //! The breaker's turns, one by one, and against a model that is too simple to be wrong.
 
+use http::StatusCode;
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,187 @@
+//! TLS on a listener: the handshake, and the certificate that is renewed on disk.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::certificate::{CertificateError, CertificateFiles, FilesDigest, LoadedCertificate};
+use super::silence;
+use crate::config::ListenerTls;
+use crate::secret::FilePolicy;
+use crate::telemetry::metrics::ListenerTlsMetrics;
+
+/// What one listener needs to speak TLS.
+#[derive(Debug)]
+pub struct Tls {
+    /// Replaced with the certificate; connections keep the one that they began with.
+    config: ArcSwap<ServerConfig>,
+    /// `tls_timeout`.
+    timeout: Duration,
+    metrics: ListenerTlsMetrics,
+}
+
+impl Tls {
+    /// With the certificate of the start.
+    pub fn new(
+        loaded: &LoadedCertificate,
+        timeout: Duration,
+        metrics: ListenerTlsMetrics,
+    ) -> Arc<Self> {
+        metrics.expiry.set(seconds(loaded.ends));
+        Arc::new(Self {
+            config: ArcSwap::new(Arc::clone(&loaded.config)),
+            timeout,
+            metrics,
+        })
+    }
+
+    /// Shakes hands with a client that has sent its first byte; `None` if that failed.
+    ///
+    /// A failure is counted and not told: whoever can reach the listener could fill the log.
+    ///
+    /// # Cancel safety
+    /// Dropped before it ends, the connection is counted in `dropped_idle`.
+    pub(super) async fn shake_hands(
+        &self,
+        stream: TcpStream,
+        draining: &CancellationToken,
+        dropped_idle: &AtomicUsize,
+    ) -> Option<TlsStream<TcpStream>> {
+        let handshake = TlsAcceptor::from(self.config.load_full()).accept(stream);
+        let shaken = silence::ends_in_time(handshake, self.timeout, draining, dropped_idle);
+        // Behind a pointer, which is gone when the connection is served.
+        let failures = &self.metrics.failures;
+        let (failure, error) = match Box::pin(shaken).await {
+            Some(Ok(stream)) => return Some(stream),
+            // rustls has sent its alert.
+            Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                (&failures.protocol, Some(error))
+            }
+            Some(Err(error)) => (&failures.closed, Some(error)),
+            None => (&failures.timeout, None),
+        };
+        failure.inc();
+        tracing::debug!(
+            error = error.map(tracing::field::display),
+            "a TLS handshake failed"
+        );
+        None
+    }
+
+    fn take_up(&self, loaded: LoadedCertificate) {
+        self.metrics.expiry.set(seconds(loaded.ends));
+        self.metrics.renewed.inc();
+        self.config.store(loaded.config);
+    }
+}
+
+/// Looks for another certificate in the files of one listener, and takes it up.
+#[derive(Debug)]
+pub struct Renewal {
+    /// The listener's key, such as `listeners[0]`.
+    listener: String,
+    tls: Arc<Tls>,
+    files: ListenerTls,
+    policy: FilePolicy,
+    in_use: FilesDigest,
+    /// What was refused last, so that it is told once.
+    refused: Option<FilesDigest>,
+    /// What could not be used at the last look.
+    doubtful: Option<FilesDigest>,
+}
+
+impl Renewal {
+    /// For a listener that begins with this certificate.
+    pub fn new(
+        listener: String,
+        tls: Arc<Tls>,
+        files: ListenerTls,
+        policy: FilePolicy,
+        loaded: &LoadedCertificate,
+    ) -> Self {
+        Self {
+            listener,
+            tls,
+            files,
+            policy,
+            in_use: loaded.digest,
+            refused: None,
+            doubtful: None,
+        }
+    }
+
+    /// Looks once; blocks.
+    ///
+    /// A pair that can be used is taken up at once. One that cannot is refused when the next look
+    /// finds it unchanged, and the old one stays in use: certificate and key may be written one after
+    /// the other, and in between they do not belong together.
+    pub fn look(&mut self) {
+        let files = CertificateFiles::read(&self.files, self.policy);
+        let digest = files.digest();
+        let was_doubtful = self.doubtful.take() == Some(digest);
+        if digest == self.in_use {
+            self.refused = None;
+            return;
+        }
+        if self.refused == Some(digest) {
+            return;
+        }
+        let judged = files.judge().and_then(|loaded| match loaded.has_expired() {
+            true => Err(vec![CertificateError::Expired]),
+            false => Ok(loaded),
+        });
+        match judged {
+            Ok(loaded) => {
+                self.in_use = digest;
+                self.refused = None;
+                self.take_up(loaded);
+            }
+            Err(errors) if was_doubtful => {
+                self.refused = Some(digest);
+                self.refuse(&errors);
+            }
+            Err(_) => self.doubtful = Some(digest),
+        }
+    }
+
+    fn take_up(&self, loaded: LoadedCertificate) {
+        let listener = &self.listener;
+        for (key, warning) in &loaded.warnings {
+            tracing::warn!("{listener}.{key}: {warning}");
+        }
+        tracing::info!(
+            %listener,
+            expires = %humantime::format_rfc3339_seconds(loaded.ends),
+            "took up a renewed certificate"
+        );
+        self.tls.take_up(loaded);
+    }
+
+    fn refuse(&self, errors: &[CertificateError]) {
+        self.tls.metrics.refused.inc();
+        for error in errors {
+            let key = format!("{}.{}", self.listener, error.key());
+            let cause = std::error::Error::source(error).map(tracing::field::display);
+            tracing::error!(
+                key,
+                reason = %error,
+                cause,
+                "a changed certificate was refused; the old one stays in use"
+            );
+        }
+    }
+}
+
+/// Since 1970; as good as never for what lies beyond.
+fn seconds(time: SystemTime) -> i64 {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(seconds.as_secs()).unwrap_or(i64::MAX)
+}
