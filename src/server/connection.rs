@@ -36,7 +36,8 @@ pub trait Service: Clone + Send + 'static {
         + Unpin
         + 'static;
 
-    /// Answers one request; it never fails, every error is a reply.
+    /// Answers one request; it never fails, every error is a reply. Nothing happens before the
+    /// future is polled.
     fn answer(
         self,
         request: Request<Incoming>,
@@ -123,11 +124,13 @@ pub async fn serve_connection<T, S>(
                 report_disagreement(&request, &connection);
             }
             let is_last = watch.requests() == connection.listener.max_requests_per_connection;
-            let reply =
-                is_certain.then(|| service.clone().answer(request, Arc::clone(&connection)));
+            // It does nothing before it is polled, and every detour of it would be a copy.
+            let reply = service.clone().answer(request, Arc::clone(&connection));
             let (watch, draining) = (Arc::clone(&watch), draining.clone());
             async move {
-                let reply = reply.ok_or(Disagreement)?;
+                if !is_certain {
+                    return Err(Disagreement);
+                }
                 let mut reply = reply.await.map(|body| WatchedBody { body, watch });
                 if is_last || draining.is_cancelled() {
                     reply
