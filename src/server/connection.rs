@@ -36,7 +36,8 @@ pub trait Service: Clone + Send + 'static {
         + Unpin
         + 'static;
 
-    /// Answers one request; it never fails, every error is a reply.
+    /// Answers one request; it never fails, every error is a reply. Nothing happens before the
+    /// future is polled.
     fn answer(
         self,
         request: Request<Incoming>,
