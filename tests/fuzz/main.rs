@@ -45,12 +45,12 @@ fn the_framing_guard_and_hyper_find_the_same_messages() {
 
 #[test]
 fn no_bytes_make_more_requests_than_a_strict_reader_finds() {
-    run("request", targets::request, 300);
+    run("request", targets::request, 1_000);
 }
 
 #[test]
 fn no_answer_looks_whole_that_is_not() {
-    run("answer", targets::answer, 300);
+    run("answer", targets::answer, 1_000);
 }
 
 /// Calls a target with every entry of its corpus, and with this many mutations of them.
