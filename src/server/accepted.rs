@@ -68,6 +68,10 @@ impl Accepted {
     ///
     /// # Cancel safety
     /// As [`serve_connection`]; dropped while it is silent, it is counted in `dropped_idle`.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments twice, for the whole life of the connection"
+    )]
     pub fn serve<S: Service>(
         self,
         service: S,
@@ -75,8 +79,6 @@ impl Accepted {
         dropped_idle: Arc<AtomicUsize>,
         ended: impl Send,
     ) -> impl Future<Output = ()> + Send {
-        // One block that uses what it has captured in place: an `async fn`, or one in another, would
-        // keep all of that twice, for the whole life of the connection.
         async move {
             let Ok(stream) = self.stream.adopt() else {
                 return;
