@@ -232,14 +232,10 @@ impl JsonSchema for Source {
 /// Reads a file that is a secret as it is, such as a private key in PEM form; blocks.
 ///
 /// # Errors
-/// As [`Source::load`] for a file; the text itself is not judged, but it must be there and no longer
-/// than [`MAX_SECRET_BYTES`].
+/// As [`Source::load`] for a file; of the text only the length is judged.
 pub fn load_file(path: &Path, policy: FilePolicy) -> Result<LoadedSecret, SecretError> {
     let mut warnings = Vec::new();
     let bytes = file::load(path, policy, &mut warnings)?;
-    if bytes.is_empty() {
-        return Err(TextFault::Empty.into());
-    }
     if bytes.len() > MAX_SECRET_BYTES {
         return Err(TextFault::TooLong.into());
     }

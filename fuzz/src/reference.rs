@@ -160,10 +160,16 @@ pub(super) fn find_answer<'b>(
 }
 
 /// Whether an upstream that says this keeps its connection open behind it.
-pub(super) fn is_kept_alive(bytes: &[u8]) -> bool {
-    try_answer(bytes, "GET", true).is_ok_and(|(answer, _)| {
-        answer.framing != Framing::UntilClose && !answer.has_option("close")
-    })
+pub(super) fn is_kept_alive(mut bytes: &[u8]) -> bool {
+    loop {
+        match try_answer(bytes, "GET", true) {
+            Ok((interim, rest)) if interim.status() < 200 => bytes = rest,
+            Ok((answer, _)) => {
+                return answer.framing != Framing::UntilClose && !answer.has_option("close");
+            }
+            Err(_) => return false,
+        }
+    }
 }
 
 fn try_answer<'b>(

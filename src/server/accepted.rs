@@ -189,3 +189,39 @@ impl Place {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use prometheus::{IntCounter, IntGauge};
+
+    use super::super::connection::tests::Nobody;
+    use super::*;
+    use crate::config::ListenerConfig;
+
+    /// What a silent connection may cost beside its socket: this, and what tokio adds to a task.
+    const SILENT_BYTES: usize = 640;
+
+    #[tokio::test]
+    async fn a_silent_connection_is_a_small_task() {
+        let counter = || IntCounter::new("a", "b").expect("a name");
+        let metrics = ListenerMetrics {
+            connections: IntGauge::new("a", "b").expect("a name"),
+            accepted: counter(),
+            refused: counter(),
+            accept_failures: counter(),
+        };
+        let info = ListenerInfo::new("test".to_owned(), &ListenerConfig::default());
+        let permits = Arc::new(Semaphore::new(1));
+        let place = Place::wait(&permits, &Arc::new(Semaphore::new(1))).await;
+        let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = socket.local_addr().expect("it is bound");
+        let stream = std::net::TcpStream::connect(address).expect("it listens");
+        let stream = Stream::Tcp(stream, address);
+        let accepted = Accepted::new(stream, Arc::new(info), None, place, None, &metrics);
+        let serving = accepted.serve(Nobody, CancellationToken::new(), Arc::default(), ());
+        let size = size_of_val(&serving);
+        assert!(size <= SILENT_BYTES, "{size} bytes");
+    }
+}

@@ -53,7 +53,7 @@ pub(super) async fn receive(
     let is_long = |bytes: u64| bytes > limits.hold_answer_bytes as u64;
     let status = head.status;
     let stream = |start, rest, mut lease: Lease, meter| {
-        lease.is_answering(status);
+        lease.long_answer_began(status);
         AnswerBody::Streamed(Box::new(AnswerStream::new(
             start, rest, lease, status, meter, limits, deadline,
         )))

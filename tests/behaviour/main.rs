@@ -5,6 +5,7 @@
 
 mod access_log;
 mod admin;
+mod bounds;
 mod config_files;
 mod deploy_files;
 mod doctor;
@@ -24,4 +25,5 @@ mod streams;
 mod support;
 mod survives_faults;
 mod tls;
+mod tls_listeners;
 mod withstands_hostile_clients;

@@ -14,6 +14,7 @@ mod gateway;
 pub(crate) mod metrics;
 pub(crate) mod program;
 mod simulator;
+pub(crate) mod tls;
 mod upstream;
 mod wire;
 
