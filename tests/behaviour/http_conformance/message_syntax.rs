@@ -595,8 +595,10 @@ fn rfc9112_6_3_a_short_body_is_never_completed() {
         (pair.upstream.connection_count() == 1).then_some(())
     });
     client.half_close();
+    // The cores write in no order among each other.
     let lines = pair.gateway.await_log_lines(4);
-    assert_eq!(lines[3]["outcome"], "unknown");
+    let unknown = lines.iter().filter(|line| line["outcome"] == "unknown");
+    assert_eq!(unknown.count(), 1);
     assert!(pair.upstream.requests().is_empty(), "none looked whole");
 }
 
