@@ -1,9 +1,11 @@
 //! One exchange in the eyes of the breaker: begun, and ended with a verdict.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::StatusCode;
+use rustix::io::Errno;
 use tokio::time::Instant;
 
 use super::{Breaker, Phase, State};
@@ -95,6 +97,7 @@ pub(super) enum Verdict {
 impl Verdict {
     pub(super) fn of_failure(failure: &Failure) -> Self {
         match failure {
+            Failure::Unreachable(error) if is_shortage(error) => Self::Nothing,
             Failure::Dns(_)
             | Failure::Refused
             | Failure::ConnectTimeout
@@ -121,4 +124,12 @@ impl Verdict {
             _ => Self::Answered,
         }
     }
+}
+
+/// Whether this machine had no means to open a connection: no file, no memory, no free port.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
+    )
 }
