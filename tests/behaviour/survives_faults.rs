@@ -374,6 +374,55 @@ fn clients_that_send_their_bodies_too_slowly_open_no_breaker() {
     assert_eq!(state(), "open");
 }
 
+#[test]
+fn clients_that_break_off_while_they_are_answered_open_no_breaker() {
+    let upstream = ScriptedUpstream::start(|mut conversation| {
+        conversation.await_bytes();
+        conversation.say("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0123456789");
+        conversation.discard();
+    });
+    let gateway = TestGateway::builder()
+        .scripted(&upstream)
+        .upstream("breaker = { failures = 2 }")
+        .start();
+    for number in 1..=2 {
+        let mut client = gateway.connect();
+        client.begin(
+            "POST /pay/upload HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 1000000\r\n\r\n",
+        );
+        client.write(vec![b'x'; 70_000]);
+        eventually("an exchange", || {
+            (upstream.connection_count() == number).then_some(())
+        });
+        client.half_close();
+        let _ = client.try_answer();
+    }
+    let state = || gateway.admin("/status").json()["upstream"]["breaker"].clone();
+    assert_eq!(state(), "closed");
+}
+
+#[test]
+fn a_client_that_leaves_no_time_for_an_answer_opens_no_breaker() {
+    let upstream = ScriptedUpstream::start(|mut conversation| conversation.discard());
+    let gateway = TestGateway::builder()
+        .scripted(&upstream)
+        .upstream("exchange_timeout = \"1s\"\nbreaker = { failures = 2 }")
+        .start();
+    for _ in 0..2 {
+        let mut client = gateway.connect();
+        client.begin(
+            "POST /pay/upload HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 70001\r\n\r\n",
+        );
+        client.write(vec![b'x'; 70_000]);
+        // The client's own pace is what is tried here.
+        std::thread::sleep(Duration::from_millis(700));
+        client.write(b"x");
+        assert_eq!(client.answer().code(), "upstream-timeout");
+    }
+    let state = || gateway.admin("/status").json()["upstream"]["breaker"].clone();
+    assert_eq!(state(), "closed");
+}
+
 /// Waits between two bytes of what drips.
 fn drip(conversation: &mut Conversation, words: &str, pause: Duration) {
     for byte in words.as_bytes() {
