@@ -147,15 +147,16 @@ impl Upstream {
             };
             facts.attempts += 1;
             facts.is_reused = Some(connection.is_reused());
-            match connection
-                .exchange(
-                    request,
-                    body_progress.as_deref(),
-                    &self.origin.limits,
-                    deadline,
-                )
-                .await
-            {
+            let body = body_progress.as_deref();
+            let exchange = connection.exchange(request, body, &self.origin.limits, deadline);
+            let answered = match body {
+                // Boxed as above.
+                Some(body) if ticket.is_probe() => {
+                    Box::pin(ticket.share_place(body, exchange)).await
+                }
+                _ => exchange.await,
+            };
+            match answered {
                 Ok(head) => {
                     facts.asked_to_wait = wait::asked_by(&head.response);
                     // hyper would send the next request in the version of this answer, and drop a
