@@ -44,11 +44,13 @@ pub(super) fn broken_off() -> Vec<Fault> {
     ];
     let mut all = Vec::new();
     for (verb, end) in [("closes", End::Fin), ("resets", End::Reset)] {
-        // Where nothing was written yet, the request goes to the next connection, which is good.
+        // Where nothing was written yet, the request goes to the next connection, which is good; and
+        // a reset can come before the connection is ready.
+        let unreachable = Seen::new(502, "upstream-unreachable", "not-sent");
         all.push(unread(
             format!("{verb} before it reads"),
             move |_| end,
-            vec![reset(), fine()],
+            vec![reset(), fine(), unreachable],
         ));
         let in_head = move |conversation: &mut Conversation| {
             conversation.fragment(20);
