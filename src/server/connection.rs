@@ -36,8 +36,7 @@ pub trait Service: Clone + Send + 'static {
         + Unpin
         + 'static;
 
-    /// Answers one request; it never fails, every error is a reply. Nothing happens before the
-    /// future is polled.
+    /// Answers one request; it never fails, every error is a reply.
     fn answer(
         self,
         request: Request<Incoming>,
@@ -124,14 +123,15 @@ pub async fn serve_connection<T, S>(
                 report_disagreement(&request, &connection);
             }
             let is_last = watch.requests() == connection.listener.max_requests_per_connection;
-            // It does nothing before it is polled, and every detour of it would be a copy.
-            let reply = service.clone().answer(request, Arc::clone(&connection));
+            let (service, connection) = (service.clone(), Arc::clone(&connection));
             let (watch, draining) = (Arc::clone(&watch), draining.clone());
             async move {
                 if !is_certain {
                     return Err(Disagreement);
                 }
-                let mut reply = reply.await.map(|body| WatchedBody { body, watch });
+                // Made in here, where it stays: it is large, and every move would copy it.
+                let reply = service.answer(request, connection).await;
+                let mut reply = reply.map(|body| WatchedBody { body, watch });
                 if is_last || draining.is_cancelled() {
                     reply
                         .headers_mut()
