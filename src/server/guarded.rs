@@ -51,6 +51,8 @@ pub(super) struct GuardedIo<T> {
     is_mute: bool,
     /// Whether the client has closed its side.
     is_at_end: bool,
+    /// Whether we have closed ours.
+    is_shut: bool,
 }
 
 impl<T> GuardedIo<T> {
@@ -68,6 +70,7 @@ impl<T> GuardedIo<T> {
             refusal: None,
             is_mute: false,
             is_at_end: false,
+            is_shut: false,
         }
     }
 
@@ -292,9 +295,11 @@ impl<T: Write + Unpin> Write for GuardedIo<T> {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // The last word is not spoken yet, or must not sound like one.
-        if this.refusal.is_some() || this.is_mute || this.watch.is_cut() {
+        if this.is_shut || this.refusal.is_some() || this.is_mute || this.watch.is_cut() {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut this.io).poll_shutdown(context)
+        ready!(Pin::new(&mut this.io).poll_shutdown(context))?;
+        this.is_shut = true;
+        Poll::Ready(Ok(()))
     }
 }
