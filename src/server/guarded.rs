@@ -56,8 +56,16 @@ pub(super) struct GuardedIo<T> {
     is_mute: bool,
     /// Whether the client has closed its side.
     is_at_end: bool,
-    /// Whether somebody has begun to close ours.
-    is_shutting_down: bool,
+    /// How far our own side is closed.
+    sending: Sending,
+}
+
+/// How far our side of a stream is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    Open,
+    Closing,
+    Closed,
 }
 
 impl<T> GuardedIo<T> {
@@ -75,7 +83,7 @@ impl<T> GuardedIo<T> {
             refusal: None,
             is_mute: false,
             is_at_end: false,
-            is_shutting_down: false,
+            sending: Sending::Open,
         }
     }
 
@@ -96,7 +104,7 @@ impl<T> GuardedIo<T> {
 
     /// Whether somebody has begun to close our side.
     pub(super) fn is_shutting_down(&self) -> bool {
-        self.is_shutting_down
+        self.sending != Sending::Open
     }
 
     /// Shows the guard what is held; whether anything of it may be handed over.
@@ -229,7 +237,7 @@ impl<T: Read + Unpin> GuardedIo<T> {
 impl<T: Write + Unpin> GuardedIo<T> {
     /// Closes our side, if that takes no time.
     pub(super) async fn shut_down(&mut self) {
-        let shutdown = poll_fn(|context| Pin::new(&mut self.io).poll_shutdown(context));
+        let shutdown = poll_fn(|context| Pin::new(&mut *self).poll_shutdown(context));
         let _ = timeout(SHUTDOWN_TIMEOUT, shutdown).await;
     }
 
@@ -330,10 +338,13 @@ impl<T: Write + Unpin> Write for GuardedIo<T> {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // The last word is not spoken yet, or must not sound like one.
-        if this.refusal.is_some() || this.is_mute || this.watch.is_cut() {
+        let is_closed = this.sending == Sending::Closed;
+        if is_closed || this.refusal.is_some() || this.is_mute || this.watch.is_cut() {
             return Poll::Ready(Ok(()));
         }
-        this.is_shutting_down = true;
-        Pin::new(&mut this.io).poll_shutdown(context)
+        this.sending = Sending::Closing;
+        ready!(Pin::new(&mut this.io).poll_shutdown(context))?;
+        this.sending = Sending::Closed;
+        Poll::Ready(Ok(()))
     }
 }
