@@ -278,6 +278,8 @@ impl StreamProgress {
 
     fn finish(&self) {
         self.is_whole.store(true, Ordering::Release);
+        // Whoever waits, and the next who comes.
+        self.ended.notify_waiters();
         self.ended.notify_one();
     }
 }

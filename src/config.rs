@@ -268,7 +268,10 @@ fn build(environment: Option<Environment>, tree: &mut Tree, report: &mut Report)
     let environments = tree.section::<EnvironmentsFile>("environments", report);
     let environments = environments.build(environment, report);
     let upstream: UpstreamConfig = tree.section("upstream", report);
-    if server.max_held_bytes < upstream.hold_body as u64 {
+    if server.max_held_bytes == 0 {
+        let message = "expected a size of at least 1B, found a smaller one";
+        report.fault("server.max_held_bytes", message);
+    } else if server.max_held_bytes < upstream.hold_body as u64 {
         report.fault(
             "server.max_held_bytes",
             "is refused below upstream.hold_body, because a body of that size could never be taken",

@@ -35,7 +35,7 @@ use http::{StatusCode, Version};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::body::HeldBytes;
+use crate::body::{HeldBytes, StreamProgress};
 use crate::credentials::AuthorizedRequest;
 use crate::telemetry::metrics::UpstreamMetrics;
 
@@ -147,15 +147,16 @@ impl Upstream {
             };
             facts.attempts += 1;
             facts.is_reused = Some(connection.is_reused());
-            match connection
-                .exchange(
-                    request,
-                    body_progress.as_deref(),
-                    &self.origin.limits,
-                    deadline,
-                )
-                .await
-            {
+            let body = body_progress.as_deref();
+            let exchange = connection.exchange(request, body, &self.origin.limits, deadline);
+            let answered = match body {
+                // Boxed as above.
+                Some(body) if ticket.is_probe() => {
+                    Box::pin(ticket.share_place(body, exchange)).await
+                }
+                _ => exchange.await,
+            };
+            match answered {
                 Ok(head) => {
                     facts.asked_to_wait = wait::asked_by(&head.response);
                     // hyper would send the next request in the version of this answer, and drop a
@@ -166,6 +167,7 @@ impl Upstream {
                     let lease = Lease {
                         received: head.received,
                         connection,
+                        body: body_progress,
                         ticket: Some(ticket),
                         pool: Arc::clone(&self.pool),
                         _turn: turn,
@@ -186,16 +188,9 @@ impl Upstream {
                     let error = UpstreamError::not_sent(failure);
                     return Err(ticket.failed(error).into());
                 }
-                Err(Interrupted::Failed(error)) => {
-                    // A client that is slow to send its body is no fault of MODEN's.
-                    let is_uploaded = body_progress.is_none_or(|body| body.is_whole());
-                    let is_late = matches!(error.failure, Failure::ResponseTimeout);
-                    return Err(match is_uploaded || !is_late {
-                        true => ticket.failed(error),
-                        false => error,
-                    }
-                    .into());
-                }
+                Err(Interrupted::Failed(error)) => return Err(ticket.failed(error).into()),
+                // A client that is slow to send its body is no fault of MODEN's.
+                Err(Interrupted::Hurried(error)) => return Err(error.into()),
             }
         }
     }
@@ -259,6 +254,8 @@ struct Lease {
     /// When the head of the answer was complete.
     received: Instant,
     connection: Connection,
+    /// Of a request that is streamed, and may be on its way still.
+    body: Option<Arc<StreamProgress>>,
     /// Gone when the breaker has been told how the exchange ended.
     ticket: Option<Ticket>,
     pool: Arc<Pool>,

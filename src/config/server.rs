@@ -31,7 +31,7 @@ pub struct ServerConfig {
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_in_flight: u64,
     /// Bytes of request bodies and answers that are held in memory, by the whole process; default
-    /// 256 MiB, at least `upstream.hold_body`. Restart-only.
+    /// 256 MiB, at least 1 B and `upstream.hold_body`. Restart-only.
     ///
     /// Each request takes, before its body comes, room for what may be held of it: its announced
     /// length, or `upstream.hold_body` if it announces none. Without that room it is answered 503

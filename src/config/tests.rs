@@ -93,6 +93,9 @@ fn wants_room_for_one_body_at_least() {
     let text = text.replace("65KiB", "64KiB");
     let config = load_with_credential(&text).expect("it fits").config;
     assert_eq!(config.server.max_held_bytes, 64 * 1024);
+    // Nothing at all is always full.
+    let text = "[server]\nmax_held_bytes = \"0B\"\n[upstream]\nhold_body = \"0B\"";
+    self::message(load_with_credential(text), "server.max_held_bytes");
 }
 
 #[test]

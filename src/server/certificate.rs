@@ -53,6 +53,12 @@ pub enum CertificateError {
     /// Told of a renewed one only; the one that it would replace may still be good.
     #[error("the certificate has expired")]
     Expired,
+    /// As above; it is taken up when its time comes.
+    #[error("the certificate is not valid yet")]
+    NotYetValid {
+        /// From when on it can be used.
+        begins: SystemTime,
+    },
     /// The key's file is not there, may not be read, or may be read by too many.
     #[error(transparent)]
     Key(#[from] SecretError),
@@ -79,8 +85,17 @@ impl CertificateError {
             | Self::TooLong
             | Self::NoCertificate
             | Self::Malformed
-            | Self::Expired => "tls.certificate",
+            | Self::Expired
+            | Self::NotYetValid { .. } => "tls.certificate",
             Self::Key(_) | Self::NoKey | Self::UnusableKey | Self::Mismatch => "tls.key",
+        }
+    }
+
+    /// When the same files can be used, if waiting is all that they need.
+    pub(super) const fn begins(&self) -> Option<SystemTime> {
+        match self {
+            Self::NotYetValid { begins } => Some(*begins),
+            _ => None,
         }
     }
 }
@@ -106,6 +121,8 @@ impl fmt::Debug for FilesDigest {
 pub struct LoadedCertificate {
     /// TLS 1.2 and 1.3 with this certificate.
     pub(super) config: Arc<ServerConfig>,
+    /// Until then clients refuse it.
+    begins: SystemTime,
     /// From when on clients refuse it.
     pub(super) ends: SystemTime,
     pub(super) digest: FilesDigest,
@@ -122,9 +139,17 @@ impl LoadedCertificate {
         CertificateFiles::read(files, policy).judge()
     }
 
-    /// Whether clients refuse it already.
-    pub(super) fn has_expired(&self) -> bool {
-        self.ends <= SystemTime::now()
+    /// Whether clients take it now, by its dates.
+    ///
+    /// # Errors
+    /// When its time is over, or has not come.
+    pub(super) fn check_dates(&self) -> Result<(), CertificateError> {
+        let (now, begins) = (SystemTime::now(), self.begins);
+        match () {
+            () if self.ends <= now => Err(CertificateError::Expired),
+            () if begins > now => Err(CertificateError::NotYetValid { begins }),
+            () => Ok(()),
+        }
     }
 }
 
@@ -164,8 +189,8 @@ impl CertificateFiles {
         let mut warnings = Vec::new();
         let certificate = self.certificate.and_then(|bytes| {
             let chain = parse_chain(&bytes)?;
-            let ends = judge_dates(&chain, &mut warnings)?;
-            Ok((chain, ends))
+            let (begins, ends) = judge_dates(&chain, &mut warnings)?;
+            Ok((chain, begins, ends))
         });
         let key = match self.key {
             Ok(loaded) => {
@@ -176,7 +201,7 @@ impl CertificateFiles {
             }
             Err(error) => Err(error.into()),
         };
-        let ((chain, ends), key) = match (certificate, key) {
+        let ((chain, begins, ends), key) = match (certificate, key) {
             (Ok(certificate), Ok(key)) => (certificate, key),
             (certificate, key) => {
                 return Err(certificate.err().into_iter().chain(key.err()).collect());
@@ -184,6 +209,7 @@ impl CertificateFiles {
         };
         Ok(LoadedCertificate {
             config: server_config(chain, key).map_err(|error| vec![error])?,
+            begins,
             ends,
             digest,
             warnings,
@@ -217,11 +243,11 @@ fn parse_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateEr
     }
 }
 
-/// When the chain ends, which is when its first certificate does that ends.
+/// From when to when the whole chain is valid.
 fn judge_dates(
     chain: &[CertificateDer<'_>],
     warnings: &mut Vec<(&'static str, String)>,
-) -> Result<SystemTime, CertificateError> {
+) -> Result<(SystemTime, SystemTime), CertificateError> {
     let mut span: Option<(SystemTime, SystemTime)> = None;
     for der in chain {
         let certificate = Certificate::from_der(der).map_err(|_| CertificateError::Malformed)?;
@@ -238,10 +264,10 @@ fn judge_dates(
     let warning = match () {
         () if ends <= now => format!("it has expired, {}, and clients refuse it", date(ends)),
         () if begins > now => format!("clients refuse it before {}", date(begins)),
-        () => return Ok(ends),
+        () => return Ok((begins, ends)),
     };
     warnings.push(("tls.certificate", warning));
-    Ok(ends)
+    Ok((begins, ends))
 }
 
 /// TLS 1.2 and 1.3 by one explicit provider with its secure suites, no early data.

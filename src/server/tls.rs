@@ -94,6 +94,8 @@ pub struct Renewal {
     in_use: FilesDigest,
     /// What was refused last, so that it is told once.
     refused: Option<FilesDigest>,
+    /// When that can be used, if it was refused for its dates only.
+    begins: Option<SystemTime>,
     /// What could not be used at the last look.
     doubtful: Option<FilesDigest>,
 }
@@ -114,6 +116,7 @@ impl Renewal {
             policy,
             in_use: loaded.digest,
             refused: None,
+            begins: None,
             doubtful: None,
         }
     }
@@ -131,12 +134,15 @@ impl Renewal {
             self.refused = None;
             return;
         }
-        if self.refused == Some(digest) {
+        let has_begun = self
+            .begins
+            .is_some_and(|begins| begins <= SystemTime::now());
+        if self.refused == Some(digest) && !has_begun {
             return;
         }
-        let judged = files.judge().and_then(|loaded| match loaded.has_expired() {
-            true => Err(vec![CertificateError::Expired]),
-            false => Ok(loaded),
+        let judged = files.judge().and_then(|loaded| match loaded.check_dates() {
+            Ok(()) => Ok(loaded),
+            Err(error) => Err(vec![error]),
         });
         match judged {
             Ok(loaded) => {
@@ -146,6 +152,7 @@ impl Renewal {
             }
             Err(errors) if was_doubtful => {
                 self.refused = Some(digest);
+                self.begins = errors.iter().find_map(CertificateError::begins);
                 self.refuse(&errors);
             }
             Err(_) => self.doubtful = Some(digest),

@@ -71,10 +71,17 @@ pub(super) async fn receive(
             lease.give_back(status);
             break AnswerBody::Held(start.into_bytes(), held);
         }
-        let deadline = deadline.min(latest + limits.body_idle_timeout);
-        let failure = match timeout_at(deadline, rest.frame()).await {
+        let patience = latest + limits.body_idle_timeout;
+        let failure = match timeout_at(deadline.min(patience), rest.frame()).await {
+            // As while the head was waited for, if the client's pace brought the deadline near.
+            Err(_) if lease.body.is_some() && deadline < patience => {
+                return Err(UpstreamError {
+                    failure: Failure::AnswerTimeout,
+                    outcome: meter.outcome(),
+                });
+            }
             Err(_) => Failure::AnswerTimeout,
-            Ok(Some(Err(error))) => failure_of(&error, None),
+            Ok(Some(Err(error))) => failure_of(&error, lease.body.as_deref()),
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
                     held.grow(data.len() as u64);
@@ -177,7 +184,10 @@ impl AnswerStream {
                     }
                     return Poll::Ready(None);
                 }
-                Poll::Ready(Some(Err(error))) => failure_of(&error, None),
+                Poll::Ready(Some(Err(error))) => {
+                    let body = self.lease.as_ref().and_then(|lease| lease.body.as_deref());
+                    failure_of(&error, body)
+                }
                 Poll::Pending => {
                     if !self.is_waiting {
                         self.is_waiting = true;

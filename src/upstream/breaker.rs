@@ -6,7 +6,8 @@
 //!   half-open ──▶ probing  a request comes and is let through; others are refused meanwhile
 //!   probing ──▶ closed     it was answered
 //!           ──▶ open       it failed
-//!           ──▶ half-open  it ended without a word about MODEN: the next one probes
+//!           ──▶ half-open  it ended without a word about MODEN, or its client is slow to send its
+//!                          body: the next one probes
 //! ```
 //!
 //! One for the process: what one core finds out holds for all. State and counts are atomics; a

@@ -62,6 +62,9 @@ pub(super) enum Interrupted {
     GivenBack(Box<Request<RequestBody>>),
     /// It failed; the request is spent.
     Failed(UpstreamError),
+    /// As above, by a deadline that came too early for the upstream because the client took so long
+    /// to send its body.
+    Hurried(UpstreamError),
 }
 
 /// The head of an answer, and the means to say what became of the exchange until it is complete.
@@ -131,8 +134,14 @@ impl Connection {
     }
 
     /// Whether it could take a request, as far as hyper and the guard know.
+    ///
+    /// Not while a part of the last request waits to be sent, whose answer came early: a peer that
+    /// did not read it to its end may take the rest for a request, and answer it.
     pub(super) fn is_ready(&self) -> bool {
-        !self.is_retired && self.meter.violation().is_none() && self.sender.is_ready()
+        !self.is_retired
+            && self.meter.violation().is_none()
+            && self.meter.is_flushed()
+            && self.sender.is_ready()
     }
 
     /// What the peer of a fresh connection has said before it was asked, if it has said anything.
@@ -232,7 +241,7 @@ impl Connection {
                 }
             };
             match timeout_at(deadline, uploaded).await {
-                Err(_) => return Err(failed(&self.meter, Failure::ResponseTimeout)),
+                Err(_) => return Err(Interrupted::Hurried(late(&self.meter))),
                 Ok(Some(answer)) => {
                     self.answers += 1;
                     return head(answer, self.answers, &self.meter, Some(body));
@@ -241,9 +250,11 @@ impl Connection {
             }
         }
         let sent = Instant::now();
-        let deadline = deadline.min(sent + limits.response_timeout);
-        match timeout_at(deadline, answering).await {
-            Err(_) => Err(failed(&self.meter, Failure::ResponseTimeout)),
+        let patience = sent + limits.response_timeout;
+        let is_hurried = body.is_some() && deadline < patience;
+        match timeout_at(deadline.min(patience), answering).await {
+            Err(_) if is_hurried => Err(Interrupted::Hurried(late(&self.meter))),
+            Err(_) => Err(Interrupted::Failed(late(&self.meter))),
             Ok(answer) => {
                 self.answers += 1;
                 let head = head(answer, self.answers, &self.meter, body)?;
@@ -303,6 +314,13 @@ fn failed(meter: &Meter, failure: Failure) -> Interrupted {
     })
 }
 
+fn late(meter: &Meter) -> UpstreamError {
+    UpstreamError {
+        failure: Failure::ResponseTimeout,
+        outcome: meter.outcome(),
+    }
+}
+
 /// Names the step that failed; what it means for the payment is the meter's to say.
 pub(super) fn failure_of(error: &hyper::Error, body: Option<&StreamProgress>) -> Failure {
     if let Some(fault) = body.and_then(StreamProgress::fault) {
@@ -345,56 +363,4 @@ fn is_misframed(error: &hyper::Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-    use std::net::TcpListener;
-
-    use hyper_util::rt::TokioIo;
-
-    use super::*;
-    use crate::domain::Environment;
-    use crate::framing::Violation;
-    use crate::telemetry::metrics::Metrics;
-
-    /// A connection whose driver has had no chance to look since, and its peer.
-    async fn connection() -> (Connection, std::net::TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let address = listener.local_addr().expect("it is bound");
-        let socket = tokio::net::TcpStream::connect(address).await;
-        let socket = socket.expect("it listens");
-        let (peer, _) = listener.accept().expect("it is connected");
-        let probe = rustix::io::dup(&socket).expect("a second handle");
-        let metrics = Metrics::build(Environment::Sandbox).upstream();
-        let connection =
-            Connection::start(TokioIo::new(socket), Some(probe), 65_536, &metrics).await;
-        tokio::task::yield_now().await;
-        (connection.expect("hyper starts"), peer)
-    }
-
-    #[tokio::test]
-    async fn what_a_peer_says_before_it_is_asked_is_found_before_the_first_request() {
-        let (connection, peer) = connection().await;
-        assert!(connection.unasked().await.is_none());
-        (&peer)
-            .write_all(b"HTTP/1.1 200 OK\r\n")
-            .expect("it is open");
-        assert!(matches!(
-            connection.unasked().await,
-            Some(InvalidAnswer::Framing(Violation::Unasked))
-        ));
-        assert!(!connection.is_ready());
-        drop(peer);
-    }
-
-    #[tokio::test]
-    async fn sees_what_the_peer_did_before_hyper_does() {
-        let (connection, peer) = connection().await;
-        assert!(connection.is_quiet());
-        drop(peer);
-        assert!(connection.is_ready() && !connection.is_quiet(), "closed");
-
-        let (connection, mut peer) = self::connection().await;
-        peer.write_all(b"x").expect("it is open");
-        assert!(connection.is_ready() && !connection.is_quiet(), "unasked");
-    }
-}
+mod tests;

@@ -26,6 +26,8 @@ pub(super) struct Meter {
     /// Whether any byte of the exchange was offered to the socket; set before the write call, so that
     /// an error from that call counts as sent.
     has_begun: AtomicBool,
+    /// Whether something was written that may not have reached the socket, but a buffer before it.
+    is_unflushed: AtomicBool,
     /// Which request is written next: [`NONE`], [`HEAD`] or [`OTHER`].
     next: AtomicU8,
     /// Final heads of answers that have passed the guard.
@@ -59,6 +61,11 @@ impl Meter {
         } else {
             Outcome::NotSent
         }
+    }
+
+    /// Whether nothing of what was written is kept back, in TLS or elsewhere.
+    pub(super) fn is_flushed(&self) -> bool {
+        !self.is_unflushed.load(Ordering::Relaxed)
     }
 
     /// Final heads that have passed, and how the body behind the last of them is framed.
@@ -121,6 +128,7 @@ impl<T> Metered<T> {
     /// Something is about to be written.
     fn begin_write(&mut self) {
         self.meter.has_begun.store(true, Ordering::Relaxed);
+        self.meter.is_unflushed.store(true, Ordering::Relaxed);
         let next = self.meter.next.load(Ordering::Relaxed);
         if next != NONE {
             self.meter.next.store(NONE, Ordering::Relaxed);
@@ -230,7 +238,9 @@ impl<T: Write + Unpin> Write for Metered<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
+        ready!(Pin::new(&mut self.io).poll_flush(context))?;
+        self.meter.is_unflushed.store(false, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -317,6 +317,49 @@ fn a_breaker_lets_one_through_at_a_time_and_closes_when_that_is_answered() {
 }
 
 #[test]
+fn a_client_that_sends_slowly_keeps_no_breaker_half_open() {
+    let is_well = Arc::new(AtomicBool::new(false));
+    let upstream = {
+        let is_well = Arc::clone(&is_well);
+        ScriptedUpstream::start(move |mut conversation| {
+            if !is_well.load(Ordering::Acquire) {
+                conversation.await_bytes();
+                return conversation.reset();
+            }
+            while conversation.request().is_some() {
+                conversation.answer(GOOD);
+            }
+        })
+    };
+    let gateway = TestGateway::builder()
+        .scripted(&upstream)
+        .listener("body_timeout = \"1h\"")
+        .upstream("exchange_timeout = \"1h\"\nbreaker = { failures = 5, open_for = \"500ms\" }")
+        .start();
+    for number in 0..5 {
+        gateway.exchange(payment(&format!("order-{number}")));
+    }
+    is_well.store(true, Ordering::Release);
+    let connections = upstream.connection_count();
+    let state = || gateway.admin("/status").json()["upstream"]["breaker"].clone();
+    eventually("the time to try", || (state() == "half-open").then_some(()));
+    // It is the one that is let through, and never ends.
+    let mut slow = gateway.connect();
+    slow.begin(
+        "POST /pay/upload HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 1000000\r\n\r\n",
+    );
+    slow.write(vec![b'x'; 70_000]);
+    eventually("its beginning", || {
+        (upstream.connection_count() > connections).then_some(())
+    });
+    eventually("another that is let through", || {
+        let answer = gateway.exchange(payment("order-well"));
+        (answer.status() == 200).then_some(())
+    });
+    assert_eq!(state(), "closed");
+}
+
+#[test]
 fn refusals_and_failures_that_are_not_the_upstreams_open_no_breaker() {
     let upstream = ScriptedUpstream::start(|mut conversation| {
         for status in ["500 Oops", "412 No", "429 Slow", "404 Not here"]
@@ -372,6 +415,55 @@ fn clients_that_send_their_bodies_too_slowly_open_no_breaker() {
         assert_eq!(answer.code(), "upstream-timeout");
     }
     assert_eq!(state(), "open");
+}
+
+#[test]
+fn clients_that_break_off_while_they_are_answered_open_no_breaker() {
+    let upstream = ScriptedUpstream::start(|mut conversation| {
+        conversation.await_bytes();
+        conversation.say("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0123456789");
+        conversation.discard();
+    });
+    let gateway = TestGateway::builder()
+        .scripted(&upstream)
+        .upstream("breaker = { failures = 2 }")
+        .start();
+    for number in 1..=2 {
+        let mut client = gateway.connect();
+        client.begin(
+            "POST /pay/upload HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 1000000\r\n\r\n",
+        );
+        client.write(vec![b'x'; 70_000]);
+        eventually("an exchange", || {
+            (upstream.connection_count() == number).then_some(())
+        });
+        client.half_close();
+        let _ = client.try_answer();
+    }
+    let state = || gateway.admin("/status").json()["upstream"]["breaker"].clone();
+    assert_eq!(state(), "closed");
+}
+
+#[test]
+fn a_client_that_leaves_no_time_for_an_answer_opens_no_breaker() {
+    let upstream = ScriptedUpstream::start(|mut conversation| conversation.discard());
+    let gateway = TestGateway::builder()
+        .scripted(&upstream)
+        .upstream("exchange_timeout = \"1s\"\nbreaker = { failures = 2 }")
+        .start();
+    for _ in 0..2 {
+        let mut client = gateway.connect();
+        client.begin(
+            "POST /pay/upload HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 70001\r\n\r\n",
+        );
+        client.write(vec![b'x'; 70_000]);
+        // The client's own pace is what is tried here.
+        std::thread::sleep(Duration::from_millis(700));
+        client.write(b"x");
+        assert_eq!(client.answer().code(), "upstream-timeout");
+    }
+    let state = || gateway.admin("/status").json()["upstream"]["breaker"].clone();
+    assert_eq!(state(), "closed");
 }
 
 /// Waits between two bytes of what drips.

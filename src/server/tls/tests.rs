@@ -18,6 +18,16 @@ struct Pair {
 fn pair_until(year: i32) -> Pair {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
     params.not_after = date_time_ymd(year, 12, 31);
+    sign(params)
+}
+
+fn pair_from(begins: SystemTime) -> Pair {
+    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
+    params.not_before = begins.into();
+    sign(params)
+}
+
+fn sign(params: CertificateParams) -> Pair {
     let key = KeyPair::generate().expect("a key");
     Pair {
         certificate: params.self_signed(&key).expect("a certificate").pem(),
@@ -168,6 +178,26 @@ fn what_cannot_be_used_is_refused_once_and_the_old_stays() {
     write(folder.path(), &other);
     renewal.look();
     assert_eq!(counts(&renewal), (1, 6));
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_waits_for_its_time() {
+    let folder = folder();
+    write(folder.path(), &pair());
+    let mut renewal = renewal(folder.path());
+    let before = renewal.tls.config.load_full();
+    let begins = SystemTime::now() + Duration::from_secs(3);
+    write(folder.path(), &pair_from(begins));
+    for _ in 0..4 {
+        renewal.look();
+    }
+    assert_eq!(counts(&renewal), (0, 1), "told once");
+    assert!(Arc::ptr_eq(&before, &renewal.tls.config.load_full()));
+    while SystemTime::now() < begins {
+        std::thread::yield_now();
+    }
+    renewal.look();
+    assert_eq!(counts(&renewal), (1, 1));
 }
 
 #[test]

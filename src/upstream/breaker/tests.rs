@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use proptest::prelude::*;
+use rustix::io::Errno;
 
 use super::*;
 use crate::domain::Environment;
@@ -126,6 +127,23 @@ fn counts_nothing_that_is_not_the_upstreams_fault() {
     ] {
         let status = StatusCode::from_u16(status).expect("a status");
         assert_eq!(Verdict::of_status(status), verdict, "{status}");
+    }
+}
+
+#[test]
+fn what_this_machine_lacks_is_not_the_upstreams_fault() {
+    let verdict = |errno: Errno| Verdict::of_failure(&Failure::Unreachable(errno.into()));
+    for ours in [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::ADDRNOTAVAIL,
+    ] {
+        assert_eq!(verdict(ours), Verdict::Nothing, "{ours}");
+    }
+    for theirs in [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::CONNRESET] {
+        assert_eq!(verdict(theirs), Verdict::Failed, "{theirs}");
     }
 }
 

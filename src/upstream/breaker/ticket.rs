@@ -1,12 +1,16 @@
 //! One exchange in the eyes of the breaker: begun, and ended with a verdict.
 
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::StatusCode;
+use rustix::io::Errno;
 use tokio::time::Instant;
 
-use super::{Breaker, Phase, State};
+use super::{Breaker, Phase, State, WAIT_FOR_PROBE};
+use crate::body::StreamProgress;
 use crate::upstream::error::{Failure, UpstreamError};
 
 /// Leave for one exchange, which tells how it ended; dropped without, it has told nothing, and a
@@ -35,6 +39,42 @@ impl Ticket {
         Ok(())
     }
 
+    /// Runs the exchange of a probe whose client is still sending the body.
+    ///
+    /// While that takes, nothing is learned of MODEN. So after [`WAIT_FOR_PROBE`] its place is free
+    /// for another; when the body is whole it is taken again, unless another has it.
+    ///
+    /// # Cancel safety
+    /// That of `exchange`.
+    pub(in super::super) async fn share_place<T>(
+        &mut self,
+        body: &StreamProgress,
+        exchange: impl Future<Output = T>,
+    ) -> T {
+        let mut exchange = pin!(exchange);
+        tokio::select! {
+            biased;
+            ended = &mut exchange => return ended,
+            () = body.whole() => return exchange.await,
+            () = tokio::time::sleep(WAIT_FOR_PROBE) => {}
+        }
+        if let Some(circuit) = &self.breaker.circuit {
+            circuit.settle(self.word, Verdict::Nothing, Instant::now());
+        }
+        let ended = tokio::select! {
+            biased;
+            ended = &mut exchange => Some(ended),
+            () = body.whole() => None,
+        };
+        if let Ok(ticket) = self.breaker.begin() {
+            *self = ticket;
+        }
+        match ended {
+            Some(ended) => ended,
+            None => exchange.await,
+        }
+    }
+
     /// A complete answer with this status came.
     pub(in super::super) fn answered(mut self, status: StatusCode, now: Instant) {
         self.settle(Verdict::of_status(status), now);
@@ -49,7 +89,9 @@ impl Ticket {
     ) -> Option<Self> {
         if self.is_probe() || Verdict::of_status(status) == Verdict::Failed {
             self.settle(Verdict::of_status(status), now);
-            return self.breaker.begin().ok();
+            // Its end may be far off, so it is never a probe.
+            let rest = self.breaker.begin().ok();
+            return rest.filter(|ticket| !ticket.is_probe());
         }
         Some(self)
     }
@@ -61,7 +103,8 @@ impl Ticket {
         error
     }
 
-    fn is_probe(&self) -> bool {
+    /// Whether it was let through to see whether MODEN answers again.
+    pub(in super::super) fn is_probe(&self) -> bool {
         Phase::of_word(self.word).state == State::Probing
     }
 
@@ -95,6 +138,7 @@ pub(super) enum Verdict {
 impl Verdict {
     pub(super) fn of_failure(failure: &Failure) -> Self {
         match failure {
+            Failure::Unreachable(error) if is_shortage(error) => Self::Nothing,
             Failure::Dns(_)
             | Failure::Refused
             | Failure::ConnectTimeout
@@ -121,4 +165,12 @@ impl Verdict {
             _ => Self::Answered,
         }
     }
+}
+
+/// Whether this machine had no means to open a connection: no file, no memory, no free port.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
+    )
 }
