@@ -36,8 +36,7 @@ pub trait Service: Clone + Send + 'static {
         + Unpin
         + 'static;
 
-    /// Answers one request; it never fails, every error is a reply. Nothing happens before the
-    /// future is polled.
+    /// Answers one request; it never fails, every error is a reply.
     fn answer(
         self,
         request: Request<Incoming>,
