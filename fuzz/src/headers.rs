@@ -3,7 +3,8 @@
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 use moden_gateway::proxy::headers::{
-    RequestCleaner, X_REQUEST_ID, append_via, clean_answer, is_own_loop, names_one_host, request_id,
+    RequestCleaner, X_REQUEST_ID, append_via, clean_answer, count_hop, is_own_loop, max_forwards,
+    names_one_host, request_id,
 };
 
 /// What an operator has removed besides.
@@ -72,8 +73,40 @@ pub fn headers(data: &[u8]) {
         let count = lines.iter().filter(|(name, _)| name == "x-request-id");
         assert_eq!(count.count(), 1, "an id that was sent twice");
     }
+    check_hops(&lines, received.clone());
     check_request(&lines, received.clone());
     check_answer(&lines, received);
+}
+
+/// A number that stands there once is read, and told one lower; anything else stays as it is.
+fn check_hops(lines: &[Line], mut headers: HeaderMap) {
+    let values: Vec<_> = lines
+        .iter()
+        .filter(|(name, _)| name == "max-forwards")
+        .map(|(_, value)| value.as_slice())
+        .collect();
+    let is_digits = |value: &[u8]| !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let read = max_forwards(&headers);
+    match values[..] {
+        [] => assert_eq!(read, Ok(None)),
+        [value] if is_digits(value) => {
+            // Only what is too large for the type is no number to it.
+            let number = str::from_utf8(value).map(str::parse::<u64>);
+            let number = number.expect("digits").unwrap_or(u64::MAX);
+            assert_eq!(read, Ok(Some(number)));
+            count_hop(&mut headers);
+            assert_eq!(max_forwards(&headers), Ok(Some(number.saturating_sub(1))));
+        }
+        _ => assert!(read.is_err(), "{values:?}"),
+    }
+    let others = |headers: &HeaderMap| {
+        let mut others = headers.clone();
+        others.remove("max-forwards");
+        others
+    };
+    let before = others(&headers);
+    count_hop(&mut headers);
+    assert_eq!(others(&headers), before, "another field was touched");
 }
 
 fn check_request(lines: &[Line], mut headers: HeaderMap) {

@@ -232,6 +232,12 @@ impl Record {
         }
     }
 
+    /// Whether the body of the request has come in to its end.
+    pub(super) fn has_whole_request(&self) -> bool {
+        let streamed = self.body_progress.as_ref();
+        streamed.is_none_or(|progress| progress.is_whole())
+    }
+
     /// From here on a line that nobody finishes must say the worst: bytes may have left.
     pub(super) fn begin_exchange(&mut self, slot: Slot, body: Option<Arc<StreamProgress>>) {
         self.slot = Some(slot);

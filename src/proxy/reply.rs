@@ -45,6 +45,12 @@ pub(super) fn pass(
     }
     record.marks().put(Outcome::Answered, &mut head.headers);
     put_limits(&record, &mut head.headers);
+    // MODEN has answered early, and what is left of the request will not be read (RFC 9112 section
+    // 9.3): nobody shall wait for a reply to what comes behind it.
+    if !record.has_whole_request() {
+        let close = HeaderValue::from_static("close");
+        head.headers.insert(CONNECTION, close);
+    }
     let body = match body {
         AnswerBody::Held(bytes, held) => {
             if head.status == StatusCode::PRECONDITION_FAILED {

@@ -1,5 +1,7 @@
 //! The end of a connection: a last reply, and patience with a client that still sends.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -40,22 +42,30 @@ pub(super) async fn refuse<T, B>(
     }
 }
 
-/// Closes a connection whose sending side is closed already.
+/// Closes a connection after its last reply: the sending side first, if that is not closed already.
 ///
-/// A socket that is closed while the client still sends is reset, and with the reset the client's
+/// hyper leaves it open behind a request that offered an upgrade, as many clients do with their first
+/// one. A socket that is closed while the client still sends is reset, and with the reset the client's
 /// system may throw away the reply that the client has not read yet. So what still comes is read
 /// for a while. A drain waits for none of it: what has come by then is read, and no more.
 ///
 /// # Source
 /// RFC 9112 section 9.6.
-pub(super) async fn close<T: Read + Unpin>(mut io: GuardedIo<T>, draining: CancellationToken) {
-    if io.is_at_end() {
-        return;
-    }
+pub(super) async fn close<T>(mut io: GuardedIo<T>, draining: CancellationToken)
+where
+    T: Read + Write + Unpin,
+{
+    let parting = timeout(LINGER, async {
+        poll_fn(|context| Pin::new(&mut io).poll_shutdown(context)).await?;
+        match io.is_at_end() {
+            true => Ok(()),
+            false => io.discard(LINGER_BYTES).await,
+        }
+    });
     tokio::select! {
         biased;
         // However it ends, there is nothing left to do.
-        _ = timeout(LINGER, io.discard(LINGER_BYTES)) => {}
+        _ = parting => {}
         () = draining.cancelled() => {}
     }
 }

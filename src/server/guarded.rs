@@ -6,15 +6,20 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use tokio::time::timeout;
 
 use super::watch::Watch;
 use crate::framing::{HeadLimits, RequestGuard, Violation};
 
 /// What one read takes at most; hyper's own buffer begins with half of it.
 const SCRATCH_BYTES: usize = 16 * 1024;
+
+/// How long closing may take; above TLS a last record has to fit into the socket.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// Where bytes lie while the guard looks at them: one place for all connections of a core,
@@ -51,6 +56,16 @@ pub(super) struct GuardedIo<T> {
     is_mute: bool,
     /// Whether the client has closed its side.
     is_at_end: bool,
+    /// How far our own side is closed.
+    sending: Sending,
+}
+
+/// How far our side of a stream is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    Open,
+    Closing,
+    Closed,
 }
 
 impl<T> GuardedIo<T> {
@@ -68,6 +83,7 @@ impl<T> GuardedIo<T> {
             refusal: None,
             is_mute: false,
             is_at_end: false,
+            sending: Sending::Open,
         }
     }
 
@@ -84,6 +100,11 @@ impl<T> GuardedIo<T> {
     /// Whether the client has closed its side, so that nothing can come any more.
     pub(super) fn is_at_end(&self) -> bool {
         self.is_at_end
+    }
+
+    /// Whether somebody has begun to close our side.
+    pub(super) fn is_shutting_down(&self) -> bool {
+        self.sending != Sending::Open
     }
 
     /// Shows the guard what is held; whether anything of it may be handed over.
@@ -170,6 +191,25 @@ impl<T: Read + Unpin> GuardedIo<T> {
         })
     }
 
+    /// Waits for the next bytes, and keeps them for hyper; whether there are any, or the client has
+    /// closed its side.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    pub(super) async fn await_bytes(&mut self) -> io::Result<bool> {
+        poll_fn(|context| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                let mut read = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut self.io).poll_read(context, read.unfilled()))?;
+                self.held.extend_from_slice(read.filled());
+                self.has_unseen = true;
+                self.is_at_end = read.filled().is_empty();
+                Poll::Ready(Ok(!self.is_at_end))
+            })
+        })
+        .await
+    }
+
     /// Reads what the client still sends and throws it away, until it has closed its side or this
     /// many bytes have come.
     ///
@@ -195,6 +235,12 @@ impl<T: Read + Unpin> GuardedIo<T> {
 }
 
 impl<T: Write + Unpin> GuardedIo<T> {
+    /// Closes our side, if that takes no time.
+    pub(super) async fn shut_down(&mut self) {
+        let shutdown = poll_fn(|context| Pin::new(&mut *self).poll_shutdown(context));
+        let _ = timeout(SHUTDOWN_TIMEOUT, shutdown).await;
+    }
+
     /// Writes a last reply past hyper, which has ended, and closes the sending side.
     pub(super) async fn write_last(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
@@ -292,9 +338,13 @@ impl<T: Write + Unpin> Write for GuardedIo<T> {
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         // The last word is not spoken yet, or must not sound like one.
-        if this.refusal.is_some() || this.is_mute || this.watch.is_cut() {
+        let is_closed = this.sending == Sending::Closed;
+        if is_closed || this.refusal.is_some() || this.is_mute || this.watch.is_cut() {
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut this.io).poll_shutdown(context)
+        this.sending = Sending::Closing;
+        ready!(Pin::new(&mut this.io).poll_shutdown(context))?;
+        this.sending = Sending::Closed;
+        Poll::Ready(Ok(()))
     }
 }

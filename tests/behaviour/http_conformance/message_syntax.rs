@@ -1,9 +1,11 @@
 //! Message syntax and connections: RFC 9112.
 
 use std::io::ErrorKind;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use super::{FINE, Pair, framed, head};
-use crate::support::{ScriptedUpstream, eventually, payment, post};
+use crate::support::{PATIENCE, ScriptedUpstream, payment, post};
 
 /// A request that nobody sends but who was smuggled.
 const SMUGGLED: &str = "GET /pay/echo/smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -575,7 +577,13 @@ fn rfc9112_6_3_what_follows_an_answer_is_never_the_next_one() {
 /// its outcome is `unknown`.
 #[test]
 fn rfc9112_6_3_a_short_body_is_never_completed() {
-    let pair = Pair::start();
+    let (begin, begun) = mpsc::channel();
+    let upstream = ScriptedUpstream::start(move |mut conversation| {
+        conversation.await_bytes();
+        let _ = begin.send(());
+        conversation.request();
+    });
+    let pair = Pair::before(upstream, |builder| builder);
     for bytes in [
         framed(POST, &["Content-Length: 10"], "hello"),
         framed(POST, &["Transfer-Encoding: chunked"], "a\r\nhello"),
@@ -591,9 +599,10 @@ fn rfc9112_6_3_a_short_body_is_never_completed() {
     let mut client = pair.connect();
     let length = format!("Content-Length: {}", long().len() + 1);
     client.begin(framed(POST, &[&length], &long()));
-    eventually("its beginning at MODEN", || {
-        (pair.upstream.connection_count() == 1).then_some(())
-    });
+    // A connection alone would not do: without a byte on it, nothing was sent.
+    begun
+        .recv_timeout(PATIENCE)
+        .expect("its beginning at MODEN");
     client.half_close();
     // The cores write in no order among each other.
     let lines = pair.gateway.await_log_lines(4);
@@ -791,6 +800,42 @@ fn rfc9112_9_3_the_body_of_a_refused_request_is_no_request() {
 
 /// RFC 9112, 9.3
 ///
+/// MUST: close if the rest of a body is not read, and say so (9.6).
+///
+/// Here: an answer of MODEN's that comes before a streamed body was whole says close; what comes behind
+/// the body is never a request that nobody answers.
+#[test]
+fn rfc9112_9_3_an_early_answer_to_a_long_body_says_close() {
+    let upstream = ScriptedUpstream::start(|mut conversation| {
+        conversation.fragment(100);
+        conversation.say(FINE);
+        conversation.discard();
+    });
+    let pair = Pair::before(upstream, |builder| builder);
+    let length = "Content-Length: 500000";
+    for (fields, is_begun) in [
+        (vec![length], true),
+        (vec!["Transfer-Encoding: chunked"], true),
+        (vec![length, "Expect: 100-continue"], false),
+    ] {
+        let mut client = pair.connect();
+        client.begin(head(POST, &fields));
+        if is_begun {
+            let chunk = "x".repeat(100_000);
+            client.write(match fields.contains(&length) {
+                true => chunk,
+                false => format!("{:x}\r\n{chunk}\r\n", chunk.len()),
+            });
+        }
+        let answer = client.answer();
+        let told = (answer.status(), answer.field("connection"));
+        assert_eq!(told, (200, "close"), "{fields:?}");
+        assert!(client.rest().is_empty());
+    }
+}
+
+/// RFC 9112, 9.3
+///
 /// MUST: keep a connection of HTTP/1.0 only where the client asks for it.
 ///
 /// Here: closed, unless `Connection: keep-alive` asks; then the reply says that it was heard.
@@ -906,6 +951,25 @@ fn rfc9112_9_6_close_is_obeyed_and_said() {
         (200, "close")
     );
     assert!(client.rest().is_empty(), "closed");
+}
+
+/// RFC 9112, 9.6
+///
+/// SHOULD: close the sending side at once after the last answer.
+///
+/// Here: also where the request offered an upgrade, which is ignored.
+#[test]
+fn rfc9112_9_6_an_ignored_upgrade_does_not_delay_the_close() {
+    let pair = Pair::start();
+    let mut client = pair.connect();
+    let fields = [("Connection", "close, Upgrade"), ("Upgrade", "h2c")];
+    let answer = client.exchange(post("/pay/gateway", &fields, "{}"));
+    assert_eq!(answer.field("connection"), "close");
+    let begun = Instant::now();
+    assert!(client.rest().is_empty());
+    let took = begun.elapsed();
+    // Less than it is patient with a client that goes on sending.
+    assert!(took < Duration::from_millis(1_500), "it took {took:?}");
 }
 
 /// RFC 9112, 9.6

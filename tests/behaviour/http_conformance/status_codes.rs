@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{FINE, Pair, framed, head};
-use crate::support::{ClosedPort, ScriptedUpstream, TestGateway, payment, post};
+use crate::support::{ClosedPort, ScriptedUpstream, TestGateway, eventually, payment, post};
 
 /// RFC 9110, 10.2.3
 ///
@@ -24,9 +24,12 @@ fn rfc9110_10_2_3_retry_after_is_in_seconds() {
     assert!((1..=3_600).contains(&seconds));
     let mut slow = pair.connect();
     slow.begin(head("POST /pay/echo/a", &["Content-Length: 5"]));
-    let full = crate::support::eventually("the one place to be taken", || {
-        Some(pair.exchange(head("GET /pay/echo/a", &[]))).filter(|answer| answer.status() == 503)
+    eventually("the one place to be taken", || {
+        let status = pair.gateway.admin("/status").json();
+        (status["load"]["in_flight"] == 1).then_some(())
     });
+    let full = pair.exchange(head("GET /pay/echo/a", &[]));
+    assert_eq!(full.code(), "overloaded");
     assert_eq!(full.field("retry-after"), "1");
     slow.write("hello");
     // The limit, which is charged once for its route, denies nothing of this one.
@@ -184,7 +187,7 @@ fn rfc9110_15_6_4_503_is_for_what_the_gateway_cannot_do_now() {
     });
     let mut slow = pair.connect();
     slow.begin(head("POST /pay/echo/a", &["Transfer-Encoding: chunked"]));
-    let answer = crate::support::eventually("all room to be taken", || {
+    let answer = eventually("all room to be taken", || {
         Some(pair.exchange(head("GET /pay/echo/a", &[]))).filter(|answer| answer.status() == 503)
     });
     assert_eq!(
