@@ -53,6 +53,12 @@ pub enum CertificateError {
     /// Told of a renewed one only; the one that it would replace may still be good.
     #[error("the certificate has expired")]
     Expired,
+    /// As [`Self::Expired`]: told of a renewed one only.
+    #[error("the certificate is not valid yet; clients refuse it before {}", humantime::format_rfc3339_seconds(*begins))]
+    NotYetValid {
+        /// From when on clients accept it.
+        begins: SystemTime,
+    },
     /// The key's file is not there, may not be read, or may be read by too many.
     #[error(transparent)]
     Key(#[from] SecretError),
@@ -79,7 +85,8 @@ impl CertificateError {
             | Self::TooLong
             | Self::NoCertificate
             | Self::Malformed
-            | Self::Expired => "tls.certificate",
+            | Self::Expired
+            | Self::NotYetValid { .. } => "tls.certificate",
             Self::Key(_) | Self::NoKey | Self::UnusableKey | Self::Mismatch => "tls.key",
         }
     }
@@ -106,7 +113,9 @@ impl fmt::Debug for FilesDigest {
 pub struct LoadedCertificate {
     /// TLS 1.2 and 1.3 with this certificate.
     pub(super) config: Arc<ServerConfig>,
-    /// From when on clients refuse it.
+    /// Until when clients refuse it.
+    begins: SystemTime,
+    /// From when on they refuse it again.
     pub(super) ends: SystemTime,
     pub(super) digest: FilesDigest,
     /// Key of the configuration below the listener's, and a sentence.
@@ -122,9 +131,14 @@ impl LoadedCertificate {
         CertificateFiles::read(files, policy).judge()
     }
 
-    /// Whether clients refuse it already.
-    pub(super) fn has_expired(&self) -> bool {
-        self.ends <= SystemTime::now()
+    /// Refuses what clients would refuse at this time.
+    pub(super) fn judge_time(self, now: SystemTime) -> Result<Self, Vec<CertificateError>> {
+        let begins = self.begins;
+        match () {
+            () if self.ends <= now => Err(vec![CertificateError::Expired]),
+            () if begins > now => Err(vec![CertificateError::NotYetValid { begins }]),
+            () => Ok(self),
+        }
     }
 }
 
@@ -164,8 +178,8 @@ impl CertificateFiles {
         let mut warnings = Vec::new();
         let certificate = self.certificate.and_then(|bytes| {
             let chain = parse_chain(&bytes)?;
-            let ends = judge_dates(&chain, &mut warnings)?;
-            Ok((chain, ends))
+            let span = judge_dates(&chain, &mut warnings)?;
+            Ok((chain, span))
         });
         let key = match self.key {
             Ok(loaded) => {
@@ -176,7 +190,7 @@ impl CertificateFiles {
             }
             Err(error) => Err(error.into()),
         };
-        let ((chain, ends), key) = match (certificate, key) {
+        let ((chain, (begins, ends)), key) = match (certificate, key) {
             (Ok(certificate), Ok(key)) => (certificate, key),
             (certificate, key) => {
                 return Err(certificate.err().into_iter().chain(key.err()).collect());
@@ -184,6 +198,7 @@ impl CertificateFiles {
         };
         Ok(LoadedCertificate {
             config: server_config(chain, key).map_err(|error| vec![error])?,
+            begins,
             ends,
             digest,
             warnings,
@@ -217,11 +232,11 @@ fn parse_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateEr
     }
 }
 
-/// When the chain ends, which is when its first certificate does that ends.
+/// When the chain is valid, which is when each of its certificates is.
 fn judge_dates(
     chain: &[CertificateDer<'_>],
     warnings: &mut Vec<(&'static str, String)>,
-) -> Result<SystemTime, CertificateError> {
+) -> Result<(SystemTime, SystemTime), CertificateError> {
     let mut span: Option<(SystemTime, SystemTime)> = None;
     for der in chain {
         let certificate = Certificate::from_der(der).map_err(|_| CertificateError::Malformed)?;
@@ -238,10 +253,10 @@ fn judge_dates(
     let warning = match () {
         () if ends <= now => format!("it has expired, {}, and clients refuse it", date(ends)),
         () if begins > now => format!("clients refuse it before {}", date(begins)),
-        () => return Ok(ends),
+        () => return Ok((begins, ends)),
     };
     warnings.push(("tls.certificate", warning));
-    Ok(ends)
+    Ok((begins, ends))
 }
 
 /// TLS 1.2 and 1.3 by one explicit provider with its secure suites, no early data.

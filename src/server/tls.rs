@@ -122,8 +122,13 @@ impl Renewal {
     ///
     /// A pair that can be used is taken up at once. One that cannot is refused when the next look
     /// finds it unchanged, and the old one stays in use: certificate and key may be written one after
-    /// the other, and in between they do not belong together.
+    /// the other, and in between they do not belong together. What was refused is judged again at
+    /// every look, since a certificate that is not valid yet will be.
     pub fn look(&mut self) {
+        self.look_at(SystemTime::now());
+    }
+
+    fn look_at(&mut self, now: SystemTime) {
         let files = CertificateFiles::read(&self.files, self.policy);
         let digest = files.digest();
         let was_doubtful = self.doubtful.take() == Some(digest);
@@ -131,19 +136,13 @@ impl Renewal {
             self.refused = None;
             return;
         }
-        if self.refused == Some(digest) {
-            return;
-        }
-        let judged = files.judge().and_then(|loaded| match loaded.has_expired() {
-            true => Err(vec![CertificateError::Expired]),
-            false => Ok(loaded),
-        });
-        match judged {
+        match files.judge().and_then(|loaded| loaded.judge_time(now)) {
             Ok(loaded) => {
                 self.in_use = digest;
                 self.refused = None;
                 self.take_up(loaded);
             }
+            Err(_) if self.refused == Some(digest) => {}
             Err(errors) if was_doubtful => {
                 self.refused = Some(digest);
                 self.refuse(&errors);

@@ -16,8 +16,13 @@ struct Pair {
 }
 
 fn pair_until(year: i32) -> Pair {
+    pair_between(1975, year)
+}
+
+fn pair_between(first_year: i32, last_year: i32) -> Pair {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-    params.not_after = date_time_ymd(year, 12, 31);
+    params.not_before = date_time_ymd(first_year, 1, 1);
+    params.not_after = date_time_ymd(last_year, 12, 31);
     let key = KeyPair::generate().expect("a key");
     Pair {
         certificate: params.self_signed(&key).expect("a certificate").pem(),
@@ -144,6 +149,7 @@ fn what_cannot_be_used_is_refused_once_and_the_old_stays() {
             key: other.key.clone(),
         },
         pair_until(2001),
+        pair_between(3000, 4000),
     ];
     for (count, pair) in (1..).zip(&refused) {
         write(folder.path(), pair);
@@ -156,18 +162,18 @@ fn what_cannot_be_used_is_refused_once_and_the_old_stays() {
     for _ in 0..4 {
         renewal.look();
     }
-    assert_eq!(counts(&renewal), (0, 5));
+    assert_eq!(counts(&renewal), (0, 6));
     assert!(Arc::ptr_eq(&before, &renewal.tls.config.load_full()));
     write(folder.path(), &old);
     renewal.look();
-    assert_eq!(counts(&renewal), (0, 5), "it is in use already");
+    assert_eq!(counts(&renewal), (0, 6), "it is in use already");
     write(folder.path(), &refused[0]);
     renewal.look();
     renewal.look();
-    assert_eq!(counts(&renewal), (0, 6), "a new change is told anew");
+    assert_eq!(counts(&renewal), (0, 7), "a new change is told anew");
     write(folder.path(), &other);
     renewal.look();
-    assert_eq!(counts(&renewal), (1, 6));
+    assert_eq!(counts(&renewal), (1, 7));
 }
 
 #[test]
@@ -204,13 +210,31 @@ fn a_key_that_others_can_read_is_treated_as_other_secrets_are() {
 }
 
 #[test]
-fn an_expired_certificate_is_used_at_the_start_with_a_warning() {
+fn one_that_is_not_valid_yet_is_refused_until_it_is() {
     let folder = folder();
-    write(folder.path(), &pair_until(2001));
-    let loaded = LoadedCertificate::load(&files(folder.path()), FilePolicy::Refuse);
-    let warnings = loaded.expect("better than nothing").warnings;
-    assert_eq!(warnings.len(), 1);
-    assert_eq!(warnings[0].0, "tls.certificate");
+    write(folder.path(), &pair());
+    let mut renewal = renewal(folder.path());
+    write(folder.path(), &pair_between(3000, 4000));
+    renewal.look();
+    renewal.look();
+    assert_eq!(counts(&renewal), (0, 1));
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    renewal.look_at(UNIX_EPOCH + year * (2999 - 1970));
+    assert_eq!(counts(&renewal), (0, 1), "told once");
+    renewal.look_at(UNIX_EPOCH + year * (3002 - 1970));
+    assert_eq!(counts(&renewal), (1, 1), "taken up once it is valid");
+}
+
+#[test]
+fn a_certificate_of_another_time_is_used_at_the_start_with_a_warning() {
+    for pair in [pair_until(2001), pair_between(3000, 4000)] {
+        let folder = folder();
+        write(folder.path(), &pair);
+        let loaded = LoadedCertificate::load(&files(folder.path()), FilePolicy::Refuse);
+        let warnings = loaded.expect("better than nothing").warnings;
+        assert_eq!(warnings.len(), 1);
+        assert_eq!(warnings[0].0, "tls.certificate");
+    }
 }
 
 #[test]
