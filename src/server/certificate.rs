@@ -87,7 +87,9 @@ impl CertificateError {
             | Self::Malformed
             | Self::Expired
             | Self::NotYetValid { .. } => "tls.certificate",
-            Self::Key(_) | Self::NoKey | Self::UnusableKey | Self::Mismatch => "tls.key",
+            Self::Key(_) | Self::NoKey | Self::UnusableKey => "tls.key",
+            // Nobody knows which of them is the wrong one.
+            Self::Mismatch => "tls",
         }
     }
 }

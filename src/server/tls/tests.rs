@@ -120,11 +120,36 @@ fn a_pair_that_comes_in_two_pieces_is_taken_up_without_a_complaint() {
     write(folder.path(), &old);
     let mut renewal = renewal(folder.path());
     fs::write(folder.path().join("tls.crt"), &new.certificate).expect("it can be written");
-    renewal.look();
-    assert_eq!(counts(&renewal), (0, 0), "the key may come in a moment");
+    for _ in 1..LOOKS_FOR_A_PAIR {
+        renewal.look();
+    }
+    assert_eq!(counts(&renewal), (0, 0), "the key may still come");
     write(folder.path(), &new);
     renewal.look();
     assert_eq!(counts(&renewal), (1, 0));
+}
+
+#[test]
+fn a_pair_whose_other_half_never_comes_is_refused_as_a_pair() {
+    let folder = folder();
+    write(folder.path(), &pair());
+    let mut renewal = renewal(folder.path());
+    fs::write(folder.path().join("tls.crt"), pair().certificate).expect("it can be written");
+    for _ in 1..LOOKS_FOR_A_PAIR {
+        renewal.look();
+    }
+    assert_eq!(counts(&renewal), (0, 0));
+    for _ in 0..3 {
+        renewal.look();
+    }
+    assert_eq!(counts(&renewal), (0, 1));
+    let errors = LoadedCertificate::load(&files(folder.path()), FilePolicy::Refuse);
+    let errors = errors.expect_err("they do not belong together");
+    assert_eq!(
+        errors[0].key(),
+        "tls",
+        "nobody knows which of them is wrong"
+    );
 }
 
 #[test]
@@ -153,7 +178,7 @@ fn what_cannot_be_used_is_refused_once_and_the_old_stays() {
     ];
     for (count, pair) in (1..).zip(&refused) {
         write(folder.path(), pair);
-        for _ in 0..4 {
+        for _ in 0..2 * LOOKS_FOR_A_PAIR {
             renewal.look();
         }
         assert_eq!(counts(&renewal), (0, count));
@@ -167,7 +192,7 @@ fn what_cannot_be_used_is_refused_once_and_the_old_stays() {
     write(folder.path(), &old);
     renewal.look();
     assert_eq!(counts(&renewal), (0, 6), "it is in use already");
-    write(folder.path(), &refused[0]);
+    write(folder.path(), &refused[1]);
     renewal.look();
     renewal.look();
     assert_eq!(counts(&renewal), (0, 7), "a new change is told anew");
