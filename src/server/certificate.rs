@@ -63,7 +63,7 @@ pub enum CertificateError {
     #[error(transparent)]
     Key(#[from] SecretError),
     /// No PEM section of this kind, or a broken one.
-    #[error("the key file holds no private key in PEM form that is not encrypted")]
+    #[error("the secret file holds no private key in PEM form that is not encrypted")]
     NoKey,
     /// An algorithm or a size that TLS has no use for.
     #[error(

@@ -404,9 +404,9 @@ fn check_and_start_tell_what_is_wrong_with_a_certificate() {
     gateway.toml: listeners[0].tls.key: the secret file could not be read: No such file or directory (os error 2)
     gateway.toml: listeners[0].tls: the private key does not belong to the certificate
     gateway.toml: listeners[0].tls.certificate: the certificate file holds no certificate in PEM form
-    gateway.toml: listeners[0].tls.key: the key file holds no private key in PEM form that is not encrypted
+    gateway.toml: listeners[0].tls.key: the secret file holds no private key in PEM form that is not encrypted
     gateway.toml: listeners[0].tls.certificate: the certificate file holds no certificate in PEM form
-    gateway.toml: listeners[0].tls.key: the key file holds no private key in PEM form that is not encrypted
+    gateway.toml: listeners[0].tls.key: the secret file holds no private key in PEM form that is not encrypted
     gateway.toml: listeners[0].tls.certificate: the certificate file holds a certificate that is malformed
     gateway.toml: listeners[0].tls.certificate: the certificate file is not a regular file
     gateway.toml: listeners[0].tls.key: the secret file is not a regular file
