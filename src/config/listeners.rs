@@ -66,8 +66,11 @@ pub struct ListenerConfig {
     /// Connections at once; default 10000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: usize,
-    /// Connections of one address at once, IPv6 addresses of one /64 together; one more is closed as
+    /// Connections of one address at once, IPv6 addresses of one /64 together; one more is reset as
     /// soon as it is accepted. Default 0, which is no bound; on Unix sockets there is none.
+    ///
+    /// The caller of a connection that is reset cannot tell that nothing was sent, so that the order
+    /// counts as `unknown`: a bound is for what honest callers never reach.
     #[schemars(range(max = 1_000_000))]
     pub max_connections_per_address: usize,
     /// The longest head of a request; default 16 KiB, at least 8 KiB.

@@ -107,7 +107,10 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn table(&mut self, node: &Json, path: &str, table: &mut Map<String, Value>) {
         table.retain(|key, value| match property(node, key) {
-            Some(node) => self.value(node, &join(path, key), value),
+            Some(node) => {
+                let (path, origin) = (join(path, key), origin(value).to_owned());
+                self.value(node, &path, value) && self.is_whole(node, &origin, &path, value)
+            }
             None => {
                 let origin = origin(value).to_owned();
                 let path = join(path, &printable(key));
@@ -115,6 +118,24 @@ impl Walk<'_> {
                 false
             }
         });
+    }
+
+    /// Tells which keys a table lacks; whether none.
+    ///
+    /// Only tables inside lists have keys that must be there: all others are merged first.
+    fn is_whole(&mut self, node: &Json, origin: &str, path: &str, value: &Value) -> bool {
+        let ValueKind::Table(table) = &value.kind else {
+            return true;
+        };
+        let required = node.get("required").and_then(Json::as_array);
+        let names = required.into_iter().flatten().filter_map(Json::as_str);
+        let mut is_whole = true;
+        for name in names.filter(|name| !table.contains_key(*name)) {
+            let message = "expected a value, found none: the key is missing";
+            self.report.fault_in(origin, &join(path, name), message);
+            is_whole = false;
+        }
+        is_whole
     }
 
     fn value(&mut self, node: &Json, path: &str, value: &mut Value) -> bool {

@@ -604,6 +604,30 @@ fn refuses_listeners_that_cannot_be_bound_together() {
 }
 
 #[test]
+fn tells_which_file_of_a_tls_listener_is_missing() {
+    let told = |tls: &str| {
+        let loaded = load_with_credential(&format!("[[listeners]]\ntls = {tls}"));
+        let ConfigFaults(faults) = loaded.expect_err("half of it is no TLS");
+        let told = |fault: &Fault| {
+            assert!(fault.origin.ends_with("gateway.toml"), "{fault}");
+            format!("{}: {}", fault.key, fault.message)
+        };
+        faults.iter().map(told).collect::<Vec<_>>()
+    };
+    let missing = |name: &str| {
+        format!("listeners[0].tls.{name}: expected a value, found none: the key is missing")
+    };
+    assert_eq!(told("{ certificate = \"./x\" }"), [missing("key")]);
+    assert_eq!(told("{ key = \"./x\" }"), [missing("certificate")]);
+    assert_eq!(told("{}"), [missing("certificate"), missing("key")]);
+    let of_another_form = "listeners[0].tls.key: expected a string, found a table";
+    assert_eq!(
+        told("{ certificate = \"./x\", key = { file = \"./x\" } }"),
+        [of_another_form]
+    );
+}
+
+#[test]
 fn knows_the_least_size_of_a_head() {
     let sized =
         |size: &str| load_with_credential(&format!("[[listeners]]\nmax_header_bytes = {size}"));

@@ -53,17 +53,17 @@ pub enum CertificateError {
     /// Told of a renewed one only; the one that it would replace may still be good.
     #[error("the certificate has expired")]
     Expired,
-    /// As above; it is taken up when its time comes.
-    #[error("the certificate is not valid yet")]
+    /// As [`Self::Expired`]: told of a renewed one only.
+    #[error("the certificate is not valid yet; clients refuse it before {}", humantime::format_rfc3339_seconds(*begins))]
     NotYetValid {
-        /// From when on it can be used.
+        /// From when on clients accept it.
         begins: SystemTime,
     },
     /// The key's file is not there, may not be read, or may be read by too many.
     #[error(transparent)]
     Key(#[from] SecretError),
     /// No PEM section of this kind, or a broken one.
-    #[error("the key file holds no private key in PEM form that is not encrypted")]
+    #[error("the secret file holds no private key in PEM form that is not encrypted")]
     NoKey,
     /// An algorithm or a size that TLS has no use for.
     #[error(
@@ -87,15 +87,9 @@ impl CertificateError {
             | Self::Malformed
             | Self::Expired
             | Self::NotYetValid { .. } => "tls.certificate",
-            Self::Key(_) | Self::NoKey | Self::UnusableKey | Self::Mismatch => "tls.key",
-        }
-    }
-
-    /// When the same files can be used, if waiting is all that they need.
-    pub(super) const fn begins(&self) -> Option<SystemTime> {
-        match self {
-            Self::NotYetValid { begins } => Some(*begins),
-            _ => None,
+            Self::Key(_) | Self::NoKey | Self::UnusableKey => "tls.key",
+            // Nobody knows which of them is the wrong one.
+            Self::Mismatch => "tls",
         }
     }
 }
@@ -121,9 +115,9 @@ impl fmt::Debug for FilesDigest {
 pub struct LoadedCertificate {
     /// TLS 1.2 and 1.3 with this certificate.
     pub(super) config: Arc<ServerConfig>,
-    /// Until then clients refuse it.
+    /// Until when clients refuse it.
     begins: SystemTime,
-    /// From when on clients refuse it.
+    /// From when on they refuse it again.
     pub(super) ends: SystemTime,
     pub(super) digest: FilesDigest,
     /// Key of the configuration below the listener's, and a sentence.
@@ -139,16 +133,13 @@ impl LoadedCertificate {
         CertificateFiles::read(files, policy).judge()
     }
 
-    /// Whether clients take it now, by its dates.
-    ///
-    /// # Errors
-    /// When its time is over, or has not come.
-    pub(super) fn check_dates(&self) -> Result<(), CertificateError> {
-        let (now, begins) = (SystemTime::now(), self.begins);
+    /// Refuses what clients would refuse at this time.
+    pub(super) fn judge_time(self, now: SystemTime) -> Result<Self, Vec<CertificateError>> {
+        let begins = self.begins;
         match () {
-            () if self.ends <= now => Err(CertificateError::Expired),
-            () if begins > now => Err(CertificateError::NotYetValid { begins }),
-            () => Ok(()),
+            () if self.ends <= now => Err(vec![CertificateError::Expired]),
+            () if begins > now => Err(vec![CertificateError::NotYetValid { begins }]),
+            () => Ok(self),
         }
     }
 }
@@ -189,8 +180,8 @@ impl CertificateFiles {
         let mut warnings = Vec::new();
         let certificate = self.certificate.and_then(|bytes| {
             let chain = parse_chain(&bytes)?;
-            let (begins, ends) = judge_dates(&chain, &mut warnings)?;
-            Ok((chain, begins, ends))
+            let span = judge_dates(&chain, &mut warnings)?;
+            Ok((chain, span))
         });
         let key = match self.key {
             Ok(loaded) => {
@@ -201,7 +192,7 @@ impl CertificateFiles {
             }
             Err(error) => Err(error.into()),
         };
-        let ((chain, begins, ends), key) = match (certificate, key) {
+        let ((chain, (begins, ends)), key) = match (certificate, key) {
             (Ok(certificate), Ok(key)) => (certificate, key),
             (certificate, key) => {
                 return Err(certificate.err().into_iter().chain(key.err()).collect());
@@ -243,7 +234,7 @@ fn parse_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateEr
     }
 }
 
-/// From when to when the whole chain is valid.
+/// When the chain is valid, which is when each of its certificates is.
 fn judge_dates(
     chain: &[CertificateDer<'_>],
     warnings: &mut Vec<(&'static str, String)>,

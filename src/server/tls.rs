@@ -18,6 +18,13 @@ use crate::config::ListenerTls;
 use crate::secret::FilePolicy;
 use crate::telemetry::metrics::ListenerTlsMetrics;
 
+/// How many looks must find the same before it is refused: a file that is being written is none.
+const LOOKS: u32 = 2;
+
+/// The same for a certificate and a key that do not belong together: 30 s, at a look every two
+/// seconds, are left to write one behind the other.
+const LOOKS_FOR_A_PAIR: u32 = 15;
+
 /// What one listener needs to speak TLS.
 #[derive(Debug)]
 pub struct Tls {
@@ -94,10 +101,8 @@ pub struct Renewal {
     in_use: FilesDigest,
     /// What was refused last, so that it is told once.
     refused: Option<FilesDigest>,
-    /// When that can be used, if it was refused for its dates only.
-    begins: Option<SystemTime>,
-    /// What could not be used at the last look.
-    doubtful: Option<FilesDigest>,
+    /// What could not be used at the last look, and how many looks in a row have found it.
+    doubtful: Option<(FilesDigest, u32)>,
 }
 
 impl Renewal {
@@ -116,46 +121,45 @@ impl Renewal {
             policy,
             in_use: loaded.digest,
             refused: None,
-            begins: None,
             doubtful: None,
         }
     }
 
     /// Looks once; blocks.
     ///
-    /// A pair that can be used is taken up at once. One that cannot is refused when the next look
-    /// finds it unchanged, and the old one stays in use: certificate and key may be written one after
-    /// the other, and in between they do not belong together.
+    /// A pair that can be used is taken up at once. One that cannot is refused when some looks have
+    /// found it unchanged, and the old one stays in use: certificate and key may be written one after
+    /// the other, and in between they do not belong together. What was refused is judged again at
+    /// every look, since a certificate that is not valid yet will be.
     pub fn look(&mut self) {
+        self.look_at(SystemTime::now());
+    }
+
+    fn look_at(&mut self, now: SystemTime) {
         let files = CertificateFiles::read(&self.files, self.policy);
         let digest = files.digest();
-        let was_doubtful = self.doubtful.take() == Some(digest);
+        let looks = match self.doubtful.take() {
+            Some((doubtful, looks)) if doubtful == digest => looks + 1,
+            _ => 1,
+        };
         if digest == self.in_use {
             self.refused = None;
             return;
         }
-        let has_begun = self
-            .begins
-            .is_some_and(|begins| begins <= SystemTime::now());
-        if self.refused == Some(digest) && !has_begun {
-            return;
-        }
-        let judged = files.judge().and_then(|loaded| match loaded.check_dates() {
-            Ok(()) => Ok(loaded),
-            Err(error) => Err(vec![error]),
-        });
-        match judged {
+        match files.judge().and_then(|loaded| loaded.judge_time(now)) {
             Ok(loaded) => {
                 self.in_use = digest;
                 self.refused = None;
                 self.take_up(loaded);
             }
-            Err(errors) if was_doubtful => {
+            Err(_) if self.refused == Some(digest) => {}
+            Err(errors) if looks < looks_before_refusal(&errors) => {
+                self.doubtful = Some((digest, looks));
+            }
+            Err(errors) => {
                 self.refused = Some(digest);
-                self.begins = errors.iter().find_map(CertificateError::begins);
                 self.refuse(&errors);
             }
-            Err(_) => self.doubtful = Some(digest),
         }
     }
 
@@ -184,6 +188,14 @@ impl Renewal {
                 "a changed certificate was refused; the old one stays in use"
             );
         }
+    }
+}
+
+fn looks_before_refusal(errors: &[CertificateError]) -> u32 {
+    let is_half = |error| matches!(error, &CertificateError::Mismatch);
+    match errors.iter().any(is_half) {
+        true => LOOKS_FOR_A_PAIR,
+        false => LOOKS,
     }
 }
 

@@ -234,8 +234,8 @@ fn a_pair_that_cannot_be_used_is_refused_and_the_old_one_kept() {
     let simulator = TestSimulator::start();
     let setup = setup();
     let gateway = setup.gateway(&simulator);
-    let other = setup.authority.pair();
-    setup.files.write(&other.certificate, &setup.pair.key);
+    let expired = setup.authority.pair_until(2001);
+    setup.files.write(&expired.certificate, &expired.key);
     eventually("the refusal", || {
         (changes(&gateway, "refused") == 1.0).then_some(())
     });
@@ -244,7 +244,7 @@ fn a_pair_that_cannot_be_used_is_refused_and_the_old_one_kept() {
     assert_eq!(changes(&gateway, "renewed"), 0.0);
     let log = captured_log();
     assert!(log.contains("a changed certificate was refused"));
-    assert!(log.contains("the private key does not belong to the certificate"));
+    assert!(log.contains("the certificate has expired"));
 }
 
 #[test]
@@ -402,11 +402,11 @@ fn check_and_start_tell_what_is_wrong_with_a_certificate() {
     assert_snapshot!(told, @"
     gateway.toml: listeners[0].tls.certificate: the certificate file could not be read: No such file or directory (os error 2)
     gateway.toml: listeners[0].tls.key: the secret file could not be read: No such file or directory (os error 2)
-    gateway.toml: listeners[0].tls.key: the private key does not belong to the certificate
+    gateway.toml: listeners[0].tls: the private key does not belong to the certificate
     gateway.toml: listeners[0].tls.certificate: the certificate file holds no certificate in PEM form
-    gateway.toml: listeners[0].tls.key: the key file holds no private key in PEM form that is not encrypted
+    gateway.toml: listeners[0].tls.key: the secret file holds no private key in PEM form that is not encrypted
     gateway.toml: listeners[0].tls.certificate: the certificate file holds no certificate in PEM form
-    gateway.toml: listeners[0].tls.key: the key file holds no private key in PEM form that is not encrypted
+    gateway.toml: listeners[0].tls.key: the secret file holds no private key in PEM form that is not encrypted
     gateway.toml: listeners[0].tls.certificate: the certificate file holds a certificate that is malformed
     gateway.toml: listeners[0].tls.certificate: the certificate file is not a regular file
     gateway.toml: listeners[0].tls.key: the secret file is not a regular file

@@ -16,18 +16,13 @@ struct Pair {
 }
 
 fn pair_until(year: i32) -> Pair {
-    let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-    params.not_after = date_time_ymd(year, 12, 31);
-    sign(params)
+    pair_between(1975, year)
 }
 
-fn pair_from(begins: SystemTime) -> Pair {
+fn pair_between(first_year: i32, last_year: i32) -> Pair {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-    params.not_before = begins.into();
-    sign(params)
-}
-
-fn sign(params: CertificateParams) -> Pair {
+    params.not_before = date_time_ymd(first_year, 1, 1);
+    params.not_after = date_time_ymd(last_year, 12, 31);
     let key = KeyPair::generate().expect("a key");
     Pair {
         certificate: params.self_signed(&key).expect("a certificate").pem(),
@@ -125,11 +120,36 @@ fn a_pair_that_comes_in_two_pieces_is_taken_up_without_a_complaint() {
     write(folder.path(), &old);
     let mut renewal = renewal(folder.path());
     fs::write(folder.path().join("tls.crt"), &new.certificate).expect("it can be written");
-    renewal.look();
-    assert_eq!(counts(&renewal), (0, 0), "the key may come in a moment");
+    for _ in 1..LOOKS_FOR_A_PAIR {
+        renewal.look();
+    }
+    assert_eq!(counts(&renewal), (0, 0), "the key may still come");
     write(folder.path(), &new);
     renewal.look();
     assert_eq!(counts(&renewal), (1, 0));
+}
+
+#[test]
+fn a_pair_whose_other_half_never_comes_is_refused_as_a_pair() {
+    let folder = folder();
+    write(folder.path(), &pair());
+    let mut renewal = renewal(folder.path());
+    fs::write(folder.path().join("tls.crt"), pair().certificate).expect("it can be written");
+    for _ in 1..LOOKS_FOR_A_PAIR {
+        renewal.look();
+    }
+    assert_eq!(counts(&renewal), (0, 0));
+    for _ in 0..3 {
+        renewal.look();
+    }
+    assert_eq!(counts(&renewal), (0, 1));
+    let errors = LoadedCertificate::load(&files(folder.path()), FilePolicy::Refuse);
+    let errors = errors.expect_err("they do not belong together");
+    assert_eq!(
+        errors[0].key(),
+        "tls",
+        "nobody knows which of them is wrong"
+    );
 }
 
 #[test]
@@ -154,10 +174,11 @@ fn what_cannot_be_used_is_refused_once_and_the_old_stays() {
             key: other.key.clone(),
         },
         pair_until(2001),
+        pair_between(3000, 4000),
     ];
     for (count, pair) in (1..).zip(&refused) {
         write(folder.path(), pair);
-        for _ in 0..4 {
+        for _ in 0..2 * LOOKS_FOR_A_PAIR {
             renewal.look();
         }
         assert_eq!(counts(&renewal), (0, count));
@@ -166,38 +187,18 @@ fn what_cannot_be_used_is_refused_once_and_the_old_stays() {
     for _ in 0..4 {
         renewal.look();
     }
-    assert_eq!(counts(&renewal), (0, 5));
+    assert_eq!(counts(&renewal), (0, 6));
     assert!(Arc::ptr_eq(&before, &renewal.tls.config.load_full()));
     write(folder.path(), &old);
     renewal.look();
-    assert_eq!(counts(&renewal), (0, 5), "it is in use already");
-    write(folder.path(), &refused[0]);
+    assert_eq!(counts(&renewal), (0, 6), "it is in use already");
+    write(folder.path(), &refused[1]);
     renewal.look();
     renewal.look();
-    assert_eq!(counts(&renewal), (0, 6), "a new change is told anew");
+    assert_eq!(counts(&renewal), (0, 7), "a new change is told anew");
     write(folder.path(), &other);
     renewal.look();
-    assert_eq!(counts(&renewal), (1, 6));
-}
-
-#[test]
-fn a_certificate_that_is_not_valid_yet_waits_for_its_time() {
-    let folder = folder();
-    write(folder.path(), &pair());
-    let mut renewal = renewal(folder.path());
-    let before = renewal.tls.config.load_full();
-    let begins = SystemTime::now() + Duration::from_secs(3);
-    write(folder.path(), &pair_from(begins));
-    for _ in 0..4 {
-        renewal.look();
-    }
-    assert_eq!(counts(&renewal), (0, 1), "told once");
-    assert!(Arc::ptr_eq(&before, &renewal.tls.config.load_full()));
-    while SystemTime::now() < begins {
-        std::thread::yield_now();
-    }
-    renewal.look();
-    assert_eq!(counts(&renewal), (1, 1));
+    assert_eq!(counts(&renewal), (1, 7));
 }
 
 #[test]
@@ -234,13 +235,31 @@ fn a_key_that_others_can_read_is_treated_as_other_secrets_are() {
 }
 
 #[test]
-fn an_expired_certificate_is_used_at_the_start_with_a_warning() {
+fn one_that_is_not_valid_yet_is_refused_until_it_is() {
     let folder = folder();
-    write(folder.path(), &pair_until(2001));
-    let loaded = LoadedCertificate::load(&files(folder.path()), FilePolicy::Refuse);
-    let warnings = loaded.expect("better than nothing").warnings;
-    assert_eq!(warnings.len(), 1);
-    assert_eq!(warnings[0].0, "tls.certificate");
+    write(folder.path(), &pair());
+    let mut renewal = renewal(folder.path());
+    write(folder.path(), &pair_between(3000, 4000));
+    renewal.look();
+    renewal.look();
+    assert_eq!(counts(&renewal), (0, 1));
+    let year = Duration::from_secs(365 * 24 * 60 * 60);
+    renewal.look_at(UNIX_EPOCH + year * (2999 - 1970));
+    assert_eq!(counts(&renewal), (0, 1), "told once");
+    renewal.look_at(UNIX_EPOCH + year * (3002 - 1970));
+    assert_eq!(counts(&renewal), (1, 1), "taken up once it is valid");
+}
+
+#[test]
+fn a_certificate_of_another_time_is_used_at_the_start_with_a_warning() {
+    for pair in [pair_until(2001), pair_between(3000, 4000)] {
+        let folder = folder();
+        write(folder.path(), &pair);
+        let loaded = LoadedCertificate::load(&files(folder.path()), FilePolicy::Refuse);
+        let warnings = loaded.expect("better than nothing").warnings;
+        assert_eq!(warnings.len(), 1);
+        assert_eq!(warnings[0].0, "tls.certificate");
+    }
 }
 
 #[test]
