@@ -58,6 +58,11 @@ impl KnownKeys {
         .table(&self.0, "", layer);
     }
 
+    /// Whether this key stands at the top of a file.
+    pub(super) fn has_section(&self, key: &str) -> bool {
+        property(&self.0, key).is_some()
+    }
+
     /// The value that a variable's text stands for: a number or boolean where the key wants one
     /// and the text is one, else the text. The key's type decides, never the look of the text.
     pub(super) fn typed(&self, path: &[String], text: &str) -> ValueKind {
