@@ -12,9 +12,6 @@ use super::faults::Report;
 use super::{AdminConfig, Expected, units};
 use crate::secret::Source;
 
-/// The least that hyper can be given for a request's head.
-const LEAST_HEADER_BYTES: usize = 8192;
-
 /// The longest path of a Unix socket: `sun_path` has 108 bytes, the last of them zero.
 ///
 /// # Source
@@ -70,9 +67,10 @@ pub struct ListenerConfig {
     /// soon as it is accepted. Default 0, which is no bound; on Unix sockets there is none.
     #[schemars(range(max = 1_000_000))]
     pub max_connections_per_address: usize,
-    /// The longest head of a request; default 16 KiB, at least 8 KiB.
-    #[serde(with = "units::size")]
-    #[schemars(with = "units::SizeText")]
+    /// The longest head of a request; default 16 KiB, from 8 KiB to 1 MiB. Heads do not count into
+    /// `server.max_held_bytes`.
+    #[serde(with = "units::head_size")]
+    #[schemars(with = "units::HeadSizeText")]
     pub max_header_bytes: usize,
     /// Fields of a request's head, and of its trailers; default 100, which is also the most.
     #[schemars(range(min = 1, max = 100))]
@@ -209,12 +207,6 @@ pub(super) fn default_list() -> Vec<ListenerConfig> {
 pub(super) fn check(listeners: &[ListenerConfig], admin: &AdminConfig, report: &mut Report) {
     for (index, listener) in listeners.iter().enumerate() {
         check_openness(index, listener, report);
-        if listener.max_header_bytes < LEAST_HEADER_BYTES {
-            report.fault(
-                &format!("listeners[{index}].max_header_bytes"),
-                "expected a size of at least 8KiB, found a smaller one",
-            );
-        }
         if let Some(tls) = &listener.tls {
             check_tls(index, tls, &listener.address, report);
         }

@@ -601,18 +601,25 @@ fn refuses_listeners_that_cannot_be_bound_together() {
 }
 
 #[test]
-fn knows_the_least_size_of_a_head() {
-    let sized =
-        |size: &str| load_with_credential(&format!("[[listeners]]\nmax_header_bytes = {size}"));
-    assert!(sized("\"8KiB\"").is_ok());
-    message(sized("\"8191B\""), "listeners[0].max_header_bytes");
-    let sized =
-        |size: &str| load_with_credential(&format!("[upstream]\nmax_header_bytes = {size}"));
-    for size in ["\"8KiB\"", "\"1MiB\""] {
-        assert!(sized(size).is_ok());
-    }
-    for size in ["\"8191B\"", "\"1025KiB\"", "\"0B\""] {
-        message(sized(size), "upstream.max_header_bytes");
+fn knows_the_least_and_the_largest_size_of_a_head() {
+    for (table, key) in [
+        ("[[listeners]]", "listeners[0].max_header_bytes"),
+        ("[upstream]", "upstream.max_header_bytes"),
+    ] {
+        let sized =
+            |size: &str| load_with_credential(&format!("{table}\nmax_header_bytes = {size}"));
+        for size in ["\"8KiB\"", "\"1MiB\""] {
+            assert!(sized(size).is_ok(), "{key} {size}");
+        }
+        for (size, expected) in [
+            ("\"8191B\"", "expected a size of at least 8KiB"),
+            ("\"0B\"", "expected a size of at least 8KiB"),
+            ("\"1025KiB\"", "expected a size of at most 1MiB"),
+            ("8192", "expected a size from \"8KiB\" to \"1MiB\""),
+        ] {
+            let message = message(sized(size), key);
+            assert!(message.starts_with(expected), "{message}");
+        }
     }
 }
 

@@ -141,6 +141,41 @@ pub(super) mod size {
     }
 }
 
+/// `#[serde(with = "units::head_size")]`: the longest head of a message, from 8 KiB to 1 MiB.
+///
+/// hyper wants 8 KiB at least, and nobody has a reason for more than 1 MiB.
+pub(super) mod head_size {
+    use serde::de::Error;
+    use serde::{Deserializer, Serializer};
+
+    use super::{Expected, size};
+
+    const LEAST: usize = 8 * 1024;
+    const MOST: usize = 1024 * 1024;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        bytes: &usize,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        size::serialize(bytes, serializer)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<usize, D::Error> {
+        let bytes = size::deserialize(deserializer)?;
+        match bytes {
+            0..LEAST => Err(D::Error::custom(Expected(
+                "a size of at least 8KiB, found a smaller one",
+            ))),
+            LEAST..=MOST => Ok(bytes),
+            _ => Err(D::Error::custom(Expected(
+                "a size of at most 1MiB, found a larger one",
+            ))),
+        }
+    }
+}
+
 /// How a duration looks in the schema.
 pub(super) struct DurationText;
 
@@ -171,6 +206,23 @@ impl JsonSchema for SizeText {
             "type": "string",
             "examples": ["512B", "64KiB", "4MiB"],
             "x-expected": "a size with a unit such as \"64KiB\"",
+        })
+    }
+}
+
+/// How the longest head looks in the schema.
+pub(super) struct HeadSizeText;
+
+impl JsonSchema for HeadSizeText {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "HeadSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "examples": ["8KiB", "64KiB", "1MiB"],
+            "x-expected": "a size from \"8KiB\" to \"1MiB\"",
         })
     }
 }
