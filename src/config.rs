@@ -281,6 +281,12 @@ fn build(environment: Option<Environment>, tree: &mut Tree, report: &mut Report)
             "is refused below upstream.hold_body, because a body of that size could never be taken",
         );
     }
+    if upstream.response_timeout > upstream.exchange_timeout {
+        report.warn(
+            "upstream.response_timeout has no effect, because it is above exchange_timeout, which \
+             ends the whole exchange",
+        );
+    }
     // http is for the loopback of this machine, and a proxy's loopback is another machine's.
     let is_plain = environment.is_some_and(|name| !environments.of(name).base_url.is_tls());
     if upstream.proxy.is_some() && is_plain {

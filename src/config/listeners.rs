@@ -207,10 +207,30 @@ pub(super) fn default_list() -> Vec<ListenerConfig> {
 pub(super) fn check(listeners: &[ListenerConfig], admin: &AdminConfig, report: &mut Report) {
     for (index, listener) in listeners.iter().enumerate() {
         check_openness(index, listener, report);
+        check_effects(index, listener, report);
         if let Some(tls) = &listener.tls {
             check_tls(index, tls, &listener.address, report);
         }
         check_collisions(index, listener, listeners, admin, report);
+    }
+}
+
+/// What is written and can never come about is worth a second look.
+fn check_effects(index: usize, listener: &ListenerConfig, report: &mut Report) {
+    let key = |name| format!("listeners[{index}].{name}");
+    if listener.max_connections_per_address > listener.max_connections {
+        report.warn(format!(
+            "{} has no effect, because it is above max_connections",
+            key("max_connections_per_address")
+        ));
+    }
+    // The default is no wish, though it may be written down, as in the shipped file.
+    let is_wanted = listener.tls_timeout != ListenerConfig::default().tls_timeout;
+    if is_wanted && listener.tls.is_none() && !report.is_at_fault(&key("tls")) {
+        report.warn(format!(
+            "{} has no effect, because the listener has no tls",
+            key("tls_timeout")
+        ));
     }
 }
 

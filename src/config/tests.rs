@@ -575,6 +575,38 @@ fn refuses_an_open_listener_and_says_what_to_write() {
 }
 
 #[test]
+fn warns_of_bounds_that_can_never_come_about() {
+    let warnings = |text: &str| load_with_credential(text).expect("allowed").warnings;
+    for (text, key) in [
+        (
+            "[upstream]\nresponse_timeout = \"61s\"",
+            "upstream.response_timeout",
+        ),
+        (
+            "[[listeners]]\nmax_connections = 5\nmax_connections_per_address = 6",
+            "listeners[0].max_connections_per_address",
+        ),
+        (
+            "[[listeners]]\ntls_timeout = \"6s\"",
+            "listeners[0].tls_timeout",
+        ),
+    ] {
+        let warnings = warnings(text);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let expected = format!("{key} has no effect");
+        assert!(warnings[0].starts_with(&expected), "{warnings:?}");
+    }
+    for text in [
+        "[upstream]\nresponse_timeout = \"60s\"",
+        "[[listeners]]\nmax_connections = 5\nmax_connections_per_address = 5",
+        "[[listeners]]\ntls_timeout = \"5s\"",
+        "[[listeners]]\ntls_timeout = \"6s\"\ntls = { certificate = \"./a\", key = \"./b\" }",
+    ] {
+        assert!(warnings(text).is_empty(), "{text}");
+    }
+}
+
+#[test]
 fn refuses_listeners_that_cannot_be_bound_together() {
     let listeners = |addresses: &[&str]| {
         let texts: Vec<_> = addresses

@@ -241,6 +241,32 @@ mod tests {
         assert_eq!(parse_duration("24h"), Ok(LONGEST));
     }
 
+    /// README and `config/base.toml` list these.
+    #[test]
+    fn knows_the_units_that_are_documented() {
+        for (text, milliseconds) in [
+            ("2ms", 2),
+            ("2s", 2_000),
+            ("2m", 120_000),
+            ("2h", 7_200_000),
+            ("1m 30s", 90_000),
+        ] {
+            let duration = Duration::from_millis(milliseconds);
+            assert_eq!(parse_duration(text), Ok(duration), "{text}");
+        }
+        for (text, bytes) in [
+            ("2B", 2),
+            ("2KiB", 2 << 10),
+            ("2MiB", 2 << 20),
+            ("1GiB", 1 << 30),
+            ("2KB", 2_000),
+            ("2MB", 2_000_000),
+            ("1GB", 1_000_000_000),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+    }
+
     #[test]
     fn refuses_durations_without_a_unit_or_a_meaning() {
         for text in [
