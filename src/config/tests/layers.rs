@@ -353,6 +353,40 @@ fn leaves_the_variables_alone_that_kubernetes_makes() {
     assert!(load_variables(&own).is_ok());
 }
 
+/// A table cannot be written into a variable, however much it looks like one.
+#[test]
+fn names_a_variable_that_can_be_set_where_a_table_was_tried() {
+    for (name, value, right) in [
+        (
+            "MODEN_GATEWAY__UPSTREAM__BREAKER",
+            "{failures=3}",
+            "MODEN_GATEWAY__UPSTREAM__BREAKER__FAILURES",
+        ),
+        (
+            "MODEN_GATEWAY__UPSTREAM__BREAKER",
+            "OFF",
+            "or \"off\", found another string",
+        ),
+        (
+            "MODEN_GATEWAY__ENVIRONMENTS__SANDBOX__APP_ID",
+            "{ file = \"/a\" }",
+            "MODEN_GATEWAY__ENVIRONMENTS__SANDBOX__APP_ID__FILE",
+        ),
+        (
+            "MODEN_GATEWAY__SERVER",
+            "2",
+            "MODEN_GATEWAY__SERVER__THREADS",
+        ),
+    ] {
+        let faults = load_variables(&[(name, value)]).expect_err(name).0;
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        let message = &faults[0].message;
+        assert!(message.contains(right), "{message}");
+    }
+    let file = load_with_credential("[upstream]\nbreaker = \"on\"");
+    assert!(!message(file, "upstream.breaker").contains("MODEN_GATEWAY"));
+}
+
 #[test]
 fn keeps_variables_out_of_lists() {
     for (name, key) in [
