@@ -72,6 +72,9 @@ use tree::Tree;
 /// service and one underscore.
 pub const VARIABLE_PREFIX: &str = "MODEN_GATEWAY__";
 
+/// What a variable begins with, in any case, that may be a misspelt one of the gateway's.
+const LOOSE_VARIABLE_PREFIX: &str = "MODEN_GATEWAY_";
+
 /// The whole configuration, every value parsed and checked; safe to print, since it holds no
 /// secret but only the places of some.
 #[derive(Clone, Debug)]
@@ -123,7 +126,8 @@ pub struct LoadOptions {
     pub paths: Vec<PathBuf>,
     /// The value of `--environment`; wins over everything.
     pub environment: Option<String>,
-    /// Environment variables by full name; those without [`VARIABLE_PREFIX`] are ignored.
+    /// Environment variables by full name; those without [`VARIABLE_PREFIX`] are ignored, unless
+    /// they name a section and only their prefix is misspelt: that is a fault.
     pub variables: Vec<(String, String)>,
     /// Reads no files at all, only embedded defaults, variables and flag.
     pub embedded_only: bool,
@@ -138,7 +142,10 @@ impl LoadOptions {
     pub fn from_process(paths: Vec<PathBuf>, environment: Option<String>) -> Self {
         let variables = std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
-            .filter(|(name, _)| name.starts_with(VARIABLE_PREFIX))
+            .filter(|(name, _)| {
+                let name = name.to_ascii_uppercase();
+                name.starts_with(LOOSE_VARIABLE_PREFIX)
+            })
             .map(|(name, value)| (name, value.to_string_lossy().into_owned()))
             .collect();
         Self {
@@ -275,6 +282,12 @@ fn build(environment: Option<Environment>, tree: &mut Tree, report: &mut Report)
         report.fault(
             "server.max_held_bytes",
             "is refused below upstream.hold_body, because a body of that size could never be taken",
+        );
+    }
+    if upstream.response_timeout > upstream.exchange_timeout {
+        report.warn(
+            "upstream.response_timeout has no effect, because it is above exchange_timeout, which \
+             ends the whole exchange",
         );
     }
     // http is for the loopback of this machine, and a proxy's loopback is another machine's.

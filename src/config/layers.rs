@@ -13,7 +13,7 @@ use config::{ConfigError, FileFormat, Format, Map, Source, Value, ValueKind};
 use super::faults::Report;
 use super::schema::KnownKeys;
 use super::tree::{self, Tree};
-use super::{LoadOptions, VARIABLE_PREFIX};
+use super::{LOOSE_VARIABLE_PREFIX, LoadOptions, VARIABLE_PREFIX};
 use crate::domain::Environment;
 
 /// The folder that is read when it is there and none is named.
@@ -28,6 +28,9 @@ const BASE_FILE: &str = "base.toml";
 /// The origin of a value that the flag gives.
 const FLAG: &str = "--environment";
 
+/// What is wrong with a variable of the gateway's that has a lower-case letter.
+const NOT_UPPER_CASE: &str = "names of variables are upper case";
+
 /// The longest configuration file: 1 MiB.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
@@ -39,6 +42,9 @@ pub(super) struct Layers {
     /// The files that were read, in order.
     pub(super) files: Vec<PathBuf>,
     layers: Vec<Layer>,
+    /// They go over all files.
+    variables: Layer,
+    flag: Option<Layer>,
     /// Where a key that was not given would be expected.
     usual_origin: String,
     /// Whether a file could not be read, so that nobody knows what it holds.
@@ -119,8 +125,6 @@ pub(super) fn read(options: &LoadOptions, known_keys: &KnownKeys, report: &mut R
             layers.push(layer);
         }
     }
-    layers.push(variables);
-    layers.extend(flag);
     let last_file = files
         .last()
         .map(|file: &PathBuf| file.display().to_string());
@@ -130,6 +134,8 @@ pub(super) fn read(options: &LoadOptions, known_keys: &KnownKeys, report: &mut R
         has_gap: reader.has_gap,
         files,
         layers,
+        variables,
+        flag,
     }
 }
 
@@ -138,10 +144,12 @@ impl Layers {
     pub(super) fn merge(&self, known_keys: &KnownKeys, report: &mut Report) -> Tree {
         let mut root = Value::new(None, Map::<String, Value>::new());
         for layer in &self.layers {
-            known_keys.forget_choices(&mut root, &layer.0);
-            layer
-                .collect_to(&mut root)
-                .expect("a layer only hands out what it holds");
+            put_over(&mut root, layer, known_keys);
+        }
+        let mut variables = self.variables.clone();
+        keep_words(&root, "", &mut variables.0, report);
+        for layer in [&variables].into_iter().chain(&self.flag) {
+            put_over(&mut root, layer, known_keys);
         }
         report.know_origins(tree::origins(&root), self.usual_origin.clone());
         if self.environment.is_none() && !self.has_gap {
@@ -154,6 +162,42 @@ impl Layers {
         }
         Tree::new(root)
     }
+}
+
+/// Merges one more layer, which wins.
+fn put_over(root: &mut Value, layer: &Layer, known_keys: &KnownKeys) {
+    known_keys.forget_choices(root, &layer.0);
+    layer
+        .collect_to(root)
+        .expect("a layer only hands out what it holds");
+}
+
+/// Takes out of variables what would stand below a word, and tells it: to set one key of the
+/// breaker must not turn on what was turned off as a whole.
+fn keep_words(under: &Value, path: &str, variables: &mut Map<String, Value>, report: &mut Report) {
+    let ValueKind::Table(under) = &under.kind else {
+        return;
+    };
+    variables.retain(|key, value| {
+        let path = tree::join(path, key);
+        let (Some(under), ValueKind::Table(keys)) = (under.get(key), &mut value.kind) else {
+            return true;
+        };
+        if matches!(under.kind, ValueKind::Table(_)) {
+            keep_words(under, &path, keys, report);
+            return true;
+        }
+        let other = under.origin().unwrap_or_default();
+        for (key, value) in keys {
+            let message = format!(
+                "contradicts {other}, where {path} is one word for the whole table; take out one \
+                 of the two"
+            );
+            let variable = value.origin().unwrap_or_default();
+            report.fault_in(variable, &tree::join(&path, key), message);
+        }
+        false
+    });
 }
 
 /// The paths that are named, or those that stand in for none.
@@ -191,6 +235,9 @@ impl Reader<'_> {
     /// Makes one layer of all variables. Each is checked alone first: merged, one could hide
     /// what is wrong with another.
     fn variables(&mut self, variables: &[(String, String)]) -> Layer {
+        for (name, _) in variables {
+            self.misspelt_prefix(name);
+        }
         let mut variables: Vec<_> = variables
             .iter()
             .filter_map(|(name, text)| Some((name, name.strip_prefix(VARIABLE_PREFIX)?, text)))
@@ -199,8 +246,7 @@ impl Reader<'_> {
         let mut root = Value::new(None, Map::<String, Value>::new());
         for (name, path, text) in variables {
             if path != path.to_ascii_uppercase() {
-                let message = "names of variables are upper case";
-                self.report.fault_in(name, "", message);
+                self.report.fault_in(name, "", NOT_UPPER_CASE);
                 continue;
             }
             let path: Vec<String> = path.to_lowercase().split("__").map(Into::into).collect();
@@ -210,6 +256,8 @@ impl Reader<'_> {
             });
             if let ValueKind::Table(table) = &mut table.kind {
                 self.known_keys.check_variables(table, self.report);
+                // The name of the whole table is sorted before those of its keys.
+                keep_words(&root, "", table, self.report);
                 Layer(table.clone())
                     .collect_to(&mut root)
                     .expect("a layer only hands out what it holds");
@@ -218,6 +266,33 @@ impl Reader<'_> {
         let mut table = root.into_table().expect("it was made as a table");
         self.known_keys.check_variables(&mut table, self.report);
         Layer(table)
+    }
+
+    /// Tells a variable that was meant for the gateway, as its section shows, and would be ignored.
+    ///
+    /// Kubernetes makes variables with one underscore for a service of the gateway's name, and for
+    /// `moden-gateway-admin` and the like, but none with two of them behind the section.
+    fn misspelt_prefix(&mut self, name: &str) {
+        let upper = name.to_ascii_uppercase();
+        if name.starts_with(VARIABLE_PREFIX) {
+            return;
+        }
+        if upper.starts_with(VARIABLE_PREFIX) {
+            self.report.fault_in(name, "", NOT_UPPER_CASE);
+            return;
+        }
+        let Some(path) = upper.strip_prefix(LOOSE_VARIABLE_PREFIX) else {
+            return;
+        };
+        let key = path.to_lowercase().replace("__", ".");
+        let section = key.split('.').next().unwrap_or_default();
+        if self.known_keys.has_section(section) {
+            let message = format!(
+                "would be ignored: there are two underscores behind MODEN_GATEWAY, as in \
+                 {VARIABLE_PREFIX}{path}"
+            );
+            self.report.fault_in(name, &key, message);
+        }
     }
 
     /// Reads a file, or a folder's base file.

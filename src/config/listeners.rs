@@ -12,9 +12,6 @@ use super::faults::Report;
 use super::{AdminConfig, Expected, units};
 use crate::secret::Source;
 
-/// The least that hyper can be given for a request's head.
-const LEAST_HEADER_BYTES: usize = 8192;
-
 /// The longest path of a Unix socket: `sun_path` has 108 bytes, the last of them zero.
 ///
 /// # Source
@@ -73,9 +70,10 @@ pub struct ListenerConfig {
     /// counts as `unknown`: a bound is for what honest callers never reach.
     #[schemars(range(max = 1_000_000))]
     pub max_connections_per_address: usize,
-    /// The longest head of a request; default 16 KiB, at least 8 KiB.
-    #[serde(with = "units::size")]
-    #[schemars(with = "units::SizeText")]
+    /// The longest head of a request; default 16 KiB, from 8 KiB to 1 MiB. Heads do not count into
+    /// `server.max_held_bytes`.
+    #[serde(with = "units::head_size")]
+    #[schemars(with = "units::HeadSizeText")]
     pub max_header_bytes: usize,
     /// Fields of a request's head, and of its trailers; default 100, which is also the most.
     #[schemars(range(min = 1, max = 100))]
@@ -212,16 +210,30 @@ pub(super) fn default_list() -> Vec<ListenerConfig> {
 pub(super) fn check(listeners: &[ListenerConfig], admin: &AdminConfig, report: &mut Report) {
     for (index, listener) in listeners.iter().enumerate() {
         check_openness(index, listener, report);
-        if listener.max_header_bytes < LEAST_HEADER_BYTES {
-            report.fault(
-                &format!("listeners[{index}].max_header_bytes"),
-                "expected a size of at least 8KiB, found a smaller one",
-            );
-        }
+        check_effects(index, listener, report);
         if let Some(tls) = &listener.tls {
             check_tls(index, tls, &listener.address, report);
         }
         check_collisions(index, listener, listeners, admin, report);
+    }
+}
+
+/// What is written and can never come about is worth a second look.
+fn check_effects(index: usize, listener: &ListenerConfig, report: &mut Report) {
+    let key = |name| format!("listeners[{index}].{name}");
+    if listener.max_connections_per_address > listener.max_connections {
+        report.warn(format!(
+            "{} has no effect, because it is above max_connections",
+            key("max_connections_per_address")
+        ));
+    }
+    // The default is no wish, though it may be written down, as in the shipped file.
+    let is_wanted = listener.tls_timeout != ListenerConfig::default().tls_timeout;
+    if is_wanted && listener.tls.is_none() && !report.is_at_fault(&key("tls")) {
+        report.warn(format!(
+            "{} has no effect, because the listener has no tls",
+            key("tls_timeout")
+        ));
     }
 }
 

@@ -58,6 +58,11 @@ impl KnownKeys {
         .table(&self.0, "", layer);
     }
 
+    /// Whether this key stands at the top of a file.
+    pub(super) fn has_section(&self, key: &str) -> bool {
+        property(&self.0, key).is_some()
+    }
+
     /// The value that a variable's text stands for: a number or boolean where the key wants one
     /// and the text is one, else the text. The key's type decides, never the look of the text.
     pub(super) fn typed(&self, path: &[String], text: &str) -> ValueKind {
@@ -138,6 +143,13 @@ impl Walk<'_> {
         is_whole
     }
 
+    /// What to add to the name of a variable whose text stands where a table should.
+    fn variable_below(&self, node: &Json, kind: &ValueKind) -> Option<String> {
+        let is_variable = !self.lists_allowed;
+        let is_text = matches!(kind, ValueKind::String(_));
+        (is_variable && is_text).then(|| first_settable(node))?
+    }
+
     fn value(&mut self, node: &Json, path: &str, value: &mut Value) -> bool {
         let origin = origin(value).to_owned();
         let wanted = match value.kind {
@@ -180,13 +192,32 @@ impl Walk<'_> {
             (_, kind) => Some(format!("expected {}, found {}", expected(node), name(kind))),
         };
         match fault {
-            Some(message) => {
+            Some(mut message) => {
+                if let Some(below) = self.variable_below(node, &value.kind) {
+                    message += &format!(
+                        "; a variable holds no table but sets one key of it, such as \
+                         {origin}__{below}"
+                    );
+                }
                 self.report.fault_in(&origin, path, message);
                 false
             }
             None => true,
         }
     }
+}
+
+/// The first key in a table, or in the first table in it, that a variable can set; as in its name.
+fn first_settable(node: &Json) -> Option<String> {
+    let properties = node.get("properties")?.as_object()?;
+    properties.iter().find_map(|(key, node)| {
+        let key = key.to_uppercase();
+        match node.get("type").and_then(Json::as_str) {
+            Some("array") => None,
+            Some("object") => Some(format!("{key}__{}", first_settable(node)?)),
+            _ => Some(key),
+        }
+    })
 }
 
 fn property<'a>(node: &'a Json, key: &str) -> Option<&'a Json> {

@@ -578,6 +578,38 @@ fn refuses_an_open_listener_and_says_what_to_write() {
 }
 
 #[test]
+fn warns_of_bounds_that_can_never_come_about() {
+    let warnings = |text: &str| load_with_credential(text).expect("allowed").warnings;
+    for (text, key) in [
+        (
+            "[upstream]\nresponse_timeout = \"61s\"",
+            "upstream.response_timeout",
+        ),
+        (
+            "[[listeners]]\nmax_connections = 5\nmax_connections_per_address = 6",
+            "listeners[0].max_connections_per_address",
+        ),
+        (
+            "[[listeners]]\ntls_timeout = \"6s\"",
+            "listeners[0].tls_timeout",
+        ),
+    ] {
+        let warnings = warnings(text);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let expected = format!("{key} has no effect");
+        assert!(warnings[0].starts_with(&expected), "{warnings:?}");
+    }
+    for text in [
+        "[upstream]\nresponse_timeout = \"60s\"",
+        "[[listeners]]\nmax_connections = 5\nmax_connections_per_address = 5",
+        "[[listeners]]\ntls_timeout = \"5s\"",
+        "[[listeners]]\ntls_timeout = \"6s\"\ntls = { certificate = \"./a\", key = \"./b\" }",
+    ] {
+        assert!(warnings(text).is_empty(), "{text}");
+    }
+}
+
+#[test]
 fn refuses_listeners_that_cannot_be_bound_together() {
     let listeners = |addresses: &[&str]| {
         let texts: Vec<_> = addresses
@@ -628,18 +660,25 @@ fn tells_which_file_of_a_tls_listener_is_missing() {
 }
 
 #[test]
-fn knows_the_least_size_of_a_head() {
-    let sized =
-        |size: &str| load_with_credential(&format!("[[listeners]]\nmax_header_bytes = {size}"));
-    assert!(sized("\"8KiB\"").is_ok());
-    message(sized("\"8191B\""), "listeners[0].max_header_bytes");
-    let sized =
-        |size: &str| load_with_credential(&format!("[upstream]\nmax_header_bytes = {size}"));
-    for size in ["\"8KiB\"", "\"1MiB\""] {
-        assert!(sized(size).is_ok());
-    }
-    for size in ["\"8191B\"", "\"1025KiB\"", "\"0B\""] {
-        message(sized(size), "upstream.max_header_bytes");
+fn knows_the_least_and_the_largest_size_of_a_head() {
+    for (table, key) in [
+        ("[[listeners]]", "listeners[0].max_header_bytes"),
+        ("[upstream]", "upstream.max_header_bytes"),
+    ] {
+        let sized =
+            |size: &str| load_with_credential(&format!("{table}\nmax_header_bytes = {size}"));
+        for size in ["\"8KiB\"", "\"1MiB\""] {
+            assert!(sized(size).is_ok(), "{key} {size}");
+        }
+        for (size, expected) in [
+            ("\"8191B\"", "expected a size of at least 8KiB"),
+            ("\"0B\"", "expected a size of at least 8KiB"),
+            ("\"1025KiB\"", "expected a size of at most 1MiB"),
+            ("8192", "expected a size from \"8KiB\" to \"1MiB\""),
+        ] {
+            let message = message(sized(size), key);
+            assert!(message.starts_with(expected), "{message}");
+        }
     }
 }
 

@@ -141,6 +141,41 @@ pub(super) mod size {
     }
 }
 
+/// `#[serde(with = "units::head_size")]`: the longest head of a message, from 8 KiB to 1 MiB.
+///
+/// hyper wants 8 KiB at least, and nobody has a reason for more than 1 MiB.
+pub(super) mod head_size {
+    use serde::de::Error;
+    use serde::{Deserializer, Serializer};
+
+    use super::{Expected, size};
+
+    const LEAST: usize = 8 * 1024;
+    const MOST: usize = 1024 * 1024;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        bytes: &usize,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        size::serialize(bytes, serializer)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<usize, D::Error> {
+        let bytes = size::deserialize(deserializer)?;
+        match bytes {
+            0..LEAST => Err(D::Error::custom(Expected(
+                "a size of at least 8KiB, found a smaller one",
+            ))),
+            LEAST..=MOST => Ok(bytes),
+            _ => Err(D::Error::custom(Expected(
+                "a size of at most 1MiB, found a larger one",
+            ))),
+        }
+    }
+}
+
 /// How a duration looks in the schema.
 pub(super) struct DurationText;
 
@@ -175,6 +210,23 @@ impl JsonSchema for SizeText {
     }
 }
 
+/// How the longest head looks in the schema.
+pub(super) struct HeadSizeText;
+
+impl JsonSchema for HeadSizeText {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "HeadSize".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "examples": ["8KiB", "64KiB", "1MiB"],
+            "x-expected": "a size from \"8KiB\" to \"1MiB\"",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde::{Deserialize, Serialize};
@@ -187,6 +239,32 @@ mod tests {
         assert_eq!(parse_duration("20ms"), Ok(Duration::from_millis(20)));
         assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("24h"), Ok(LONGEST));
+    }
+
+    /// README and `config/base.toml` list these.
+    #[test]
+    fn knows_the_units_that_are_documented() {
+        for (text, milliseconds) in [
+            ("2ms", 2),
+            ("2s", 2_000),
+            ("2m", 120_000),
+            ("2h", 7_200_000),
+            ("1m 30s", 90_000),
+        ] {
+            let duration = Duration::from_millis(milliseconds);
+            assert_eq!(parse_duration(text), Ok(duration), "{text}");
+        }
+        for (text, bytes) in [
+            ("2B", 2),
+            ("2KiB", 2 << 10),
+            ("2MiB", 2 << 20),
+            ("1GiB", 1 << 30),
+            ("2KB", 2_000),
+            ("2MB", 2_000_000),
+            ("1GB", 1_000_000_000),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
     }
 
     #[test]

@@ -18,10 +18,6 @@ const OFF: &str = "off";
 /// What `breaker` may be.
 const BREAKER_FORM: &str = "a table such as { failures = 50 }, or \"off\"";
 
-/// The smallest and the largest `max_header_bytes`.
-const ANSWER_HEAD_LEAST: usize = 8 * 1024;
-const ANSWER_HEAD_MOST: usize = 1024 * 1024;
-
 /// Deadlines, pool and trust towards MODEN. Durations are longer than zero unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -74,11 +70,8 @@ pub struct UpstreamConfig {
     pub hold_answer: usize,
     /// The longest head of an answer, in bytes, with all 1xx answers before it; default 64 KiB, from
     /// 8 KiB to 1 MiB.
-    #[serde(
-        deserialize_with = "answer_head_size",
-        serialize_with = "units::size::serialize"
-    )]
-    #[schemars(with = "units::SizeText")]
+    #[serde(with = "units::head_size")]
+    #[schemars(with = "units::HeadSizeText")]
     pub max_header_bytes: usize,
     /// When requests are refused because MODEN fails; a table, or `"off"`.
     pub breaker: BreakerConfig,
@@ -114,20 +107,6 @@ impl Default for UpstreamConfig {
             ca_file: None,
             proxy: None,
         }
-    }
-}
-
-/// hyper's client wants 8 KiB at least, and no server has a reason for more than 1 MiB.
-fn answer_head_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    let size = units::size::deserialize(deserializer)?;
-    match size {
-        0..ANSWER_HEAD_LEAST => Err(D::Error::custom(Expected(
-            "a size of at least 8KiB, found a smaller one",
-        ))),
-        ANSWER_HEAD_LEAST..=ANSWER_HEAD_MOST => Ok(size),
-        _ => Err(D::Error::custom(Expected(
-            "a size of at most 1MiB, found a larger one",
-        ))),
     }
 }
 

@@ -42,7 +42,10 @@ mod code {
     pub(super) const BODY_TOO_LARGE: u32 = 10413;
     pub(super) const TOO_MANY_REQUESTS: u32 = 10429;
     pub(super) const SERVER_ERROR: u32 = 10500;
+    pub(super) const BAD_GATEWAY: u32 = 10502;
     pub(super) const ORDERS_FULL: u32 = 10503;
+    pub(super) const UNAVAILABLE: u32 = 10503;
+    pub(super) const GATEWAY_TIMEOUT: u32 = 10504;
 }
 
 /// Answers one request as MODEN would, or as the fault that strikes it demands.
@@ -127,13 +130,21 @@ fn refuse_early(fault: Option<&Fault>) -> Option<Answer> {
                 None => answer,
             })
         }
-        Fault::ServerError => Some(Answer::fail(
+        Fault::ServerError => Some(failed(
             StatusCode::INTERNAL_SERVER_ERROR,
             code::SERVER_ERROR,
-            "the simulator was told to fail",
         )),
+        Fault::BadGateway => Some(failed(StatusCode::BAD_GATEWAY, code::BAD_GATEWAY)),
+        Fault::ServiceUnavailable => {
+            Some(failed(StatusCode::SERVICE_UNAVAILABLE, code::UNAVAILABLE))
+        }
+        Fault::GatewayTimeout => Some(failed(StatusCode::GATEWAY_TIMEOUT, code::GATEWAY_TIMEOUT)),
         _ => None,
     }
+}
+
+fn failed(status: StatusCode, code: u32) -> Answer {
+    Answer::fail(status, code, "the simulator was told to fail")
 }
 
 /// The API itself: credential, endpoint, method, answer.

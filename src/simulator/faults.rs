@@ -21,7 +21,7 @@ const SEED: u64 = 0x6d6f_6465_6e00_0001;
 
 /// One way to misbehave; as text `delay=250ms`, `429=5`, `lost-after-commit`, …
 ///
-/// The first four stand before the API: the request is read (for `reset-before` only its head) and
+/// Those down to `reset-before` stand before the API: the request is read (for `reset-before` only its head) and
 /// nothing is looked at or committed. The others act on whatever the API answers, refusals
 /// included, after the order was committed and the request recorded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,12 @@ pub enum Fault {
     },
     /// `500`: the simulator says that it failed.
     ServerError,
+    /// `502`: as from a proxy in front of MODEN that got no valid answer.
+    BadGateway,
+    /// `503`: as from a MODEN that is not there for anybody, without a `Retry-After`.
+    ServiceUnavailable,
+    /// `504`: as from a proxy in front of MODEN that got no answer in time.
+    GatewayTimeout,
     /// `reset-before`: TCP reset as soon as the head is read.
     ResetBefore,
     /// `delay=<duration>`: the answer waits.
@@ -57,8 +63,8 @@ pub enum Fault {
 pub enum FaultError {
     /// There is no fault of this name, or it lacks or does not take a value.
     #[error(
-        "unknown fault; known are 401, 429[=<seconds>], 500, reset-before, delay=<duration>, \
-         lost-after-commit, reset-during, reset-after, drip=<duration> and large=<size>"
+        "unknown fault; known are 401, 429[=<seconds>], 500, 502, 503, 504, reset-before, \
+         delay=<duration>, lost-after-commit, reset-during, reset-after, drip=<duration> and large=<size>"
     )]
     Unknown,
     /// The value behind the fault's name cannot be read.
@@ -84,6 +90,9 @@ impl FromStr for Fault {
                 retry_after: Some(value.parse().map_err(|_| unreadable("429"))?),
             },
             ("500", None) => Self::ServerError,
+            ("502", None) => Self::BadGateway,
+            ("503", None) => Self::ServiceUnavailable,
+            ("504", None) => Self::GatewayTimeout,
             ("reset-before", None) => Self::ResetBefore,
             ("delay", Some(value)) => Self::Delay(parse_duration("delay", value)?),
             ("lost-after-commit", None) => Self::LostAfterCommit,
@@ -116,6 +125,9 @@ impl fmt::Display for Fault {
                 retry_after: Some(seconds),
             } => write!(formatter, "429={seconds}"),
             Self::ServerError => formatter.write_str("500"),
+            Self::BadGateway => formatter.write_str("502"),
+            Self::ServiceUnavailable => formatter.write_str("503"),
+            Self::GatewayTimeout => formatter.write_str("504"),
             Self::ResetBefore => formatter.write_str("reset-before"),
             Self::Delay(duration) => {
                 write!(formatter, "delay={}", humantime::format_duration(*duration))
@@ -263,6 +275,9 @@ mod tests {
             "429",
             "429=5",
             "500",
+            "502",
+            "503",
+            "504",
             "reset-before",
             "delay=250ms",
             "lost-after-commit",

@@ -233,6 +233,161 @@ fn tells_both_of_two_variables_that_contradict_each_other() {
 }
 
 #[test]
+fn a_breaker_that_is_off_is_not_turned_on_by_one_of_its_keys() {
+    let off = "MODEN_GATEWAY__UPSTREAM__BREAKER";
+    let failures = "MODEN_GATEWAY__UPSTREAM__BREAKER__FAILURES";
+    let open_for = "MODEN_GATEWAY__UPSTREAM__BREAKER__OPEN_FOR";
+    let told = |result: Result<Loaded, ConfigFaults>, by: &str| {
+        let faults = result.expect_err("a contradiction").0;
+        let told: Vec<_> = faults
+            .iter()
+            .map(|fault| (fault.origin.as_str(), fault.key.as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (failures, "upstream.breaker.failures"),
+                (open_for, "upstream.breaker.open_for")
+            ]
+        );
+        assert!(
+            faults.iter().all(|fault| fault.message.contains(by)),
+            "{faults:?}"
+        );
+    };
+    let keys = [(open_for, "1m"), (failures, "3")];
+    let both = [keys[0], (off, "off"), keys[1]];
+    told(load_variables(&both), off);
+
+    let folder = folder(&[(
+        "gateway.toml",
+        &format!("[upstream]\nbreaker = \"off\"{CREDENTIAL}"),
+    )]);
+    let file = folder.path().join("gateway.toml");
+    let over = |given: &[(&str, &str)]| {
+        load(&LoadOptions {
+            paths: vec![file.clone()],
+            environment: Some("sandbox".into()),
+            variables: variables(given),
+            ..LoadOptions::default()
+        })
+    };
+    told(over(&keys), &file.display().to_string());
+    told(over(&both), off);
+    assert!(over(&[(off, "off")]).is_ok());
+}
+
+#[test]
+fn a_later_file_may_turn_a_breaker_on_that_an_earlier_one_turns_off() {
+    let base = format!("[upstream]\nbreaker = \"off\"{CREDENTIAL}");
+    let later = "[upstream]\nbreaker = { failures = 3 }";
+    let folder = folder(&[("base.toml", &base), ("sandbox.toml", later)]);
+    let loaded = load(&LoadOptions {
+        paths: vec![folder.path().into()],
+        environment: Some("sandbox".into()),
+        ..LoadOptions::default()
+    });
+    let breaker = loaded.expect("complete").config.upstream.breaker;
+    assert!(matches!(breaker, BreakerConfig::On(settings) if settings.failures == 3));
+}
+
+#[test]
+fn tells_variables_whose_prefix_is_misspelt() {
+    for (name, key, right) in [
+        (
+            "MODEN_GATEWAY_UPSTREAM__BREAKER",
+            "upstream.breaker",
+            "MODEN_GATEWAY__UPSTREAM__BREAKER",
+        ),
+        (
+            "MODEN_GATEWAY_SERVER__THREADS",
+            "server.threads",
+            "MODEN_GATEWAY__SERVER__THREADS",
+        ),
+        (
+            "MODEN_GATEWAY_ACCESS_LOG__OUTPUT",
+            "access_log.output",
+            "MODEN_GATEWAY__ACCESS_LOG__OUTPUT",
+        ),
+        (
+            "MODEN_GATEWAY_ENVIRONMENT",
+            "environment",
+            "MODEN_GATEWAY__ENVIRONMENT",
+        ),
+        (
+            "moden_gateway_server__threads",
+            "server.threads",
+            "MODEN_GATEWAY__SERVER__THREADS",
+        ),
+        ("moden_gateway__x", "", "upper case"),
+        ("Moden_Gateway__SERVER__THREADS", "", "upper case"),
+    ] {
+        let faults = load_variables(&[(name, MARKER)]).expect_err(name).0;
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert_eq!(
+            (faults[0].origin.as_str(), faults[0].key.as_str()),
+            (name, key)
+        );
+        let message = &faults[0].message;
+        assert!(message.contains(right), "{message}");
+        assert!(!message.contains(MARKER), "{message}");
+    }
+}
+
+/// Those of services called moden-gateway, moden-gateway-admin and so on, and what is nobody's.
+#[test]
+fn leaves_the_variables_alone_that_kubernetes_makes() {
+    let own = [
+        ("MODEN_GATEWAY_PORT", "tcp://10.0.0.1:80"),
+        ("MODEN_GATEWAY_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ("MODEN_GATEWAY_PORT_8080_TCP_PROTO", "tcp"),
+        ("MODEN_GATEWAY_SERVICE_HOST", "10.0.0.1"),
+        ("MODEN_GATEWAY_SERVICE_PORT_HTTP", "8080"),
+        ("MODEN_GATEWAY_ADMIN_PORT", "tcp://10.0.0.1:9090"),
+        ("MODEN_GATEWAY_ADMIN_SERVICE_HOST", "10.0.0.1"),
+        ("MODEN_GATEWAY_SERVER_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("MODEN_GATEWAY", "1"),
+        ("MODEN_GATEWAY_OTHER__THING", "1"),
+        ("MODEN_GATEWAYS__SERVER", "1"),
+    ];
+    assert!(load_variables(&own).is_ok());
+}
+
+/// A table cannot be written into a variable, however much it looks like one.
+#[test]
+fn names_a_variable_that_can_be_set_where_a_table_was_tried() {
+    for (name, value, right) in [
+        (
+            "MODEN_GATEWAY__UPSTREAM__BREAKER",
+            "{failures=3}",
+            "MODEN_GATEWAY__UPSTREAM__BREAKER__FAILURES",
+        ),
+        (
+            "MODEN_GATEWAY__UPSTREAM__BREAKER",
+            "OFF",
+            "or \"off\", found another string",
+        ),
+        (
+            "MODEN_GATEWAY__ENVIRONMENTS__SANDBOX__APP_ID",
+            "{ file = \"/a\" }",
+            "MODEN_GATEWAY__ENVIRONMENTS__SANDBOX__APP_ID__FILE",
+        ),
+        (
+            "MODEN_GATEWAY__SERVER",
+            "2",
+            "MODEN_GATEWAY__SERVER__THREADS",
+        ),
+    ] {
+        let faults = load_variables(&[(name, value)]).expect_err(name).0;
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        let message = &faults[0].message;
+        assert!(message.contains(right), "{message}");
+    }
+    let file = load_with_credential("[upstream]\nbreaker = \"on\"");
+    assert!(!message(file, "upstream.breaker").contains("MODEN_GATEWAY"));
+}
+
+#[test]
 fn keeps_variables_out_of_lists() {
     for (name, key) in [
         ("MODEN_GATEWAY__LISTENERS", "listeners"),

@@ -362,7 +362,7 @@ fn upstream_face(failure: &Failure) -> Face {
             StatusCode::SERVICE_UNAVAILABLE,
             proxy_status!("http_request_denied"),
             "Upstream unavailable",
-            "MODEN has failed too often lately; nothing is sent until Retry-After has passed",
+            "MODEN has failed too often lately, so nothing was sent; try again after Retry-After",
         ),
         Failure::Dns(_) => unreachable(
             proxy_status!("dns_error"),

@@ -8,10 +8,18 @@ use super::client::{post, request};
 use super::*;
 
 #[tokio::test]
-async fn answers_429_500_and_401_on_demand_and_commits_nothing() -> TestResult {
+async fn answers_errors_on_demand_and_commits_nothing() -> TestResult {
     let simulator = start().await?;
     let mut client = connect(&simulator).await?;
-    for (fault, status) in [("429", 429), ("429=7", 429), ("500", 500), ("401", 401)] {
+    for (fault, status) in [
+        ("429", 429),
+        ("429=7", 429),
+        ("500", 500),
+        ("502", 502),
+        ("503", 503),
+        ("504", 504),
+        ("401", 401),
+    ] {
         let answer = client.ask(submit("A-1", Some(fault))).await?;
         assert_eq!(answer.status, status);
         assert_eq!(answer.head.contains("retry-after: 7\r\n"), fault == "429=7");
