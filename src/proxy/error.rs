@@ -111,6 +111,22 @@ impl ProxyError {
         }
     }
 
+    /// What was malformed, as one word of a closed set for the access log.
+    pub(super) fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Malformed(why) => Some(why.token()),
+            Self::HostInvalid => Some("host"),
+            Self::TargetMalformed => Some("target"),
+            Self::MaxForwardsInvalid => Some("max-forwards"),
+            Self::Body(BodyError::Incomplete)
+            | Self::Upstream(UpstreamError {
+                failure: Failure::RequestBody(BodyError::Incomplete),
+                ..
+            }) => Some("body-incomplete"),
+            _ => None,
+        }
+    }
+
     /// How long the client should wait, where that is not the same for all errors of a kind; whole
     /// seconds, at least 1.
     pub(super) fn retry_after_seconds(&self) -> Option<u64> {

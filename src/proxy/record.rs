@@ -87,6 +87,8 @@ pub(super) struct Record {
     body_progress: Option<Arc<StreamProgress>>,
     pub(super) status: StatusCode,
     pub(super) code: Option<Code>,
+    /// What the code alone does not tell: one word of a closed set.
+    pub(super) reason: Option<&'static str>,
     /// The policy that denied the request.
     pub(super) limit: Option<Arc<str>>,
     pub(super) moden_code: Option<i64>,
@@ -153,6 +155,7 @@ impl Record {
             body_progress: None,
             status: StatusCode::BAD_REQUEST,
             code: Some(Code::RequestMalformed),
+            reason: None,
             limit: None,
             moden_code: None,
             outcome: Outcome::NotSent,
@@ -255,6 +258,7 @@ impl Record {
             // It was still coming in, and nothing is wrong with it.
             self.status = StatusCode::SERVICE_UNAVAILABLE;
             self.code = Some(Code::Draining);
+            self.reason = None;
         }
         tracing::warn!(
             request_id = self.request_id.to_str().unwrap_or_default(),
@@ -277,6 +281,7 @@ impl Drop for Record {
         if std::thread::panicking() {
             self.status = StatusCode::INTERNAL_SERVER_ERROR;
             self.code = Some(Code::Internal);
+            self.reason = None;
             self.outcome = Outcome::Unknown;
         }
         if self.book.is_given_up.load(Ordering::Relaxed) {
@@ -318,6 +323,9 @@ impl Drop for Record {
             line.number("status", u64::from(self.status.as_u16()));
             if let Some(code) = self.code {
                 line.plain("code", code.as_str());
+            }
+            if let Some(reason) = self.reason {
+                line.plain("reason", reason);
             }
             if let Some(limit) = &self.limit {
                 line.plain("limit", limit);

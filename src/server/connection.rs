@@ -82,6 +82,16 @@ impl Malformed {
             Self::Late => None,
         }
     }
+
+    /// The reason as one word of a closed set, for logs.
+    pub fn token(self) -> &'static str {
+        match self {
+            Self::Framing(violation) => violation.token(),
+            Self::Character => "character",
+            Self::TargetTooLong => "target-too-long",
+            Self::Late => "head-late",
+        }
+    }
 }
 
 /// hyper has made something else of a head than the guard.
