@@ -111,7 +111,7 @@ impl ProxyError {
         }
     }
 
-    /// What was malformed, as one word of a closed set for the access log.
+    /// What was malformed, or what there was too much of, as one word of a closed set for the access log.
     pub(super) fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Malformed(why) => Some(why.token()),
@@ -123,6 +123,12 @@ impl ProxyError {
                 failure: Failure::RequestBody(BodyError::Incomplete),
                 ..
             }) => Some("body-incomplete"),
+            Self::Overloaded(Overloaded::InFlight) => Some("in-flight"),
+            Self::Overloaded(Overloaded::HeldBytes) => Some("held-bytes"),
+            Self::Upstream(UpstreamError {
+                failure: Failure::QueueTimeout,
+                ..
+            }) => Some("queue"),
             _ => None,
         }
     }
