@@ -114,15 +114,17 @@ impl Record {
         record
     }
 
-    /// Starts the record of what came and is no request.
+    /// Starts the record of what came and is no request; its first byte came `lasted` ago.
     pub(super) fn begin_unread(
         book: &Arc<Book>,
         snapshot: &Arc<Snapshot>,
         is_head: bool,
+        lasted: Duration,
         connection: Arc<ConnectionInfo>,
     ) -> Self {
         let mut record = Self::new(book, snapshot, connection, None);
         record.is_head = is_head;
+        record.started = record.started.checked_sub(lasted).unwrap_or(record.started);
         record
     }
 

@@ -129,6 +129,22 @@ fn the_line_says_what_was_malformed() {
 }
 
 #[test]
+fn the_line_of_a_slow_head_counts_from_where_it_began() {
+    let simulator = TestSimulator::start();
+    let gateway = TestGateway::builder()
+        .simulator(&simulator)
+        .listener("header_timeout = \"300ms\"")
+        .start();
+    let mut client = gateway.connect();
+    client.begin("POST /pay/gateway HTTP/1.1\r\nHost: ");
+    assert_eq!(client.answer().status(), 408);
+    let lines = gateway.stop();
+    assert_eq!(lines[0]["reason"], "head-late");
+    let took = lines[0]["duration_ms"].as_f64().expect("a number");
+    assert!((300.0..5_000.0).contains(&took), "{took}");
+}
+
+#[test]
 fn the_second_request_of_a_client_goes_by_a_proven_connection() {
     let simulator = TestSimulator::start();
     let gateway = TestGateway::before(&simulator);
