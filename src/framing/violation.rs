@@ -65,6 +65,8 @@ violations! {
     EmptyLines => Malformed, "empty-lines", "empty lines stand before the message";
     /// Not a method, a target and a version with one space between them.
     RequestLine => Malformed, "request-line", "the request line is malformed";
+    /// A TLS record where a request should begin.
+    Tls => Malformed, "tls", "a TLS handshake came where plain HTTP is expected";
     /// A request line without a version, as in HTTP/0.9.
     NoVersion => Malformed, "no-version", "the request line names no version";
     /// A version other than HTTP/1.0 and HTTP/1.1.

@@ -145,6 +145,19 @@ fn the_line_of_a_slow_head_counts_from_where_it_began() {
 }
 
 #[test]
+fn what_is_malformed_in_a_way_that_people_do_is_named() {
+    let simulator = TestSimulator::start();
+    let gateway = TestGateway::before(&simulator);
+    let answer = gateway.exchange("POST pay/gateway HTTP/1.1\r\nHost: a\r\n\r\n");
+    let detail = answer.json()["detail"].to_string();
+    assert!(detail.contains("begin with /"), "{detail}");
+    let answer = gateway.exchange(&b"\x16\x03\x01\x02\x00\x01\x00"[..]);
+    let detail = answer.json()["detail"].to_string();
+    assert!(detail.contains("TLS"), "{detail}");
+    assert_eq!(gateway.stop()[1]["reason"], "tls");
+}
+
+#[test]
 fn the_second_request_of_a_client_goes_by_a_proven_connection() {
     let simulator = TestSimulator::start();
     let gateway = TestGateway::before(&simulator);
