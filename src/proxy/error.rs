@@ -111,24 +111,23 @@ impl ProxyError {
         }
     }
 
-    /// What was malformed, or what there was too much of, as one word of a closed set for the access log.
-    pub(super) fn reason(&self) -> Option<&'static str> {
+    /// What the code alone does not tell.
+    pub(super) fn reason(&self) -> Option<Reason> {
         match self {
-            Self::Malformed(why) => Some(why.token()),
-            Self::HostInvalid => Some("host"),
-            Self::TargetMalformed => Some("target"),
-            Self::MaxForwardsInvalid => Some("max-forwards"),
+            Self::Malformed(why) => Some(Reason::Malformed(*why)),
+            Self::HostInvalid => Some(Reason::Host),
+            Self::TargetMalformed => Some(Reason::Target),
+            Self::MaxForwardsInvalid => Some(Reason::MaxForwards),
             Self::Body(BodyError::Incomplete)
             | Self::Upstream(UpstreamError {
                 failure: Failure::RequestBody(BodyError::Incomplete),
                 ..
-            }) => Some("body-incomplete"),
-            Self::Overloaded(Overloaded::InFlight) => Some("in-flight"),
-            Self::Overloaded(Overloaded::HeldBytes) => Some("held-bytes"),
+            }) => Some(Reason::BodyIncomplete),
+            Self::Overloaded(why) => Some(Reason::Overloaded(*why)),
             Self::Upstream(UpstreamError {
                 failure: Failure::QueueTimeout,
                 ..
-            }) => Some("queue"),
+            }) => Some(Reason::Queue),
             _ => None,
         }
     }
@@ -146,6 +145,37 @@ impl ProxyError {
         };
         let begun = u64::from(wait.subsec_nanos() > 0);
         Some((wait.as_secs() + begun).max(1))
+    }
+}
+
+/// What was malformed, or what there was too much of, for the access log; README.md lists the words.
+///
+/// A number and no text, since every record has room for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reason {
+    Malformed(Malformed),
+    Host,
+    Target,
+    MaxForwards,
+    BodyIncomplete,
+    Overloaded(Overloaded),
+    /// No connection to MODEN became free in time.
+    Queue,
+}
+
+impl Reason {
+    /// The word in the log.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed(why) => why.token(),
+            Self::Host => "host",
+            Self::Target => "target",
+            Self::MaxForwards => "max-forwards",
+            Self::BodyIncomplete => "body-incomplete",
+            Self::Overloaded(Overloaded::InFlight) => "in-flight",
+            Self::Overloaded(Overloaded::HeldBytes) => "held-bytes",
+            Self::Queue => "queue",
+        }
     }
 }
 

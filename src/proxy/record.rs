@@ -11,6 +11,7 @@ use http_body::Body;
 use uuid::Uuid;
 
 use super::code::Code;
+use super::error::Reason;
 use super::headers;
 use super::load::{Overloaded, Place};
 use super::reply::Marks;
@@ -88,7 +89,7 @@ pub(super) struct Record {
     pub(super) status: StatusCode,
     pub(super) code: Option<Code>,
     /// What the code alone does not tell: one word of a closed set.
-    pub(super) reason: Option<&'static str>,
+    pub(super) reason: Option<Reason>,
     /// The policy that denied the request.
     pub(super) limit: Option<Arc<str>>,
     pub(super) moden_code: Option<i64>,
@@ -327,7 +328,7 @@ impl Drop for Record {
                 line.plain("code", code.as_str());
             }
             if let Some(reason) = self.reason {
-                line.plain("reason", reason);
+                line.plain("reason", reason.as_str());
             }
             if let Some(limit) = &self.limit {
                 line.plain("limit", limit);
