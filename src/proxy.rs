@@ -19,7 +19,7 @@ mod reply;
 mod snapshot;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use http::header::{CONTENT_LENGTH, EXPECT, HOST};
@@ -223,10 +223,11 @@ impl Service for Arc<Proxy> {
         self,
         why: Malformed,
         is_head: bool,
+        lasted: Duration,
         connection: Arc<ConnectionInfo>,
     ) -> Response<ReplyBody> {
         let snapshot = self.snapshot.load_full();
-        let record = Record::begin_unread(&self.book, &snapshot, is_head, connection);
+        let record = Record::begin_unread(&self.book, &snapshot, is_head, lasted, connection);
         reply::refuse(&ProxyError::Malformed(why), record)
     }
 }

@@ -5,6 +5,12 @@ use super::head::{Announced, Head, HeadLimits, Line, Lists};
 use super::violation::Violation;
 use super::{Framing, Passed};
 
+/// The first byte of a TLS handshake.
+///
+/// # Source
+/// RFC 8446 section 5.1: the content type `handshake`.
+const TLS_HANDSHAKE: u8 = 22;
+
 /// Watches the bytes that one client sends, message after message.
 ///
 /// Bytes are shown to [`Self::inspect`] in the order they come. What it does not pass is shown
@@ -215,6 +221,7 @@ impl Reading {
         match bytes.get(self.head.line_start()) {
             // The beginning of an empty line, as far as can be seen.
             None | Some(b'\r' | b'\n') => Ok(()),
+            Some(&TLS_HANDSHAKE) => Err(Violation::Tls),
             Some(byte) if !byte.is_ascii_graphic() => Err(Violation::RequestLine),
             Some(_) => {
                 self.has_begun = true;

@@ -274,7 +274,7 @@ fn refuses_malformed_request_lines() {
         ("GET  HTTP/1.1", RequestLine),
         ("GET HTTP/1.1", RequestLine),
         (" GET / HTTP/1.1", RequestLine),
-        ("\u{16}\u{3}\u{1}GET / HTTP/1.1", RequestLine),
+        ("\u{16}\u{3}\u{1}GET / HTTP/1.1", Tls),
         ("GET  / HTTP/1.1", RequestLine),
         ("GET /  HTTP/1.1", RequestLine),
         ("GET / a HTTP/1.1", RequestLine),

@@ -21,9 +21,9 @@ pub enum Meaning {
     VersionNotSupported,
 }
 
-/// Makes [`Violation`] from one table: the fact, what it means, and how it is told.
+/// Makes [`Violation`] from one table: the fact, what it means, its name, and how it is told.
 macro_rules! violations {
-    ($($(#[$doc:meta])* $violation:ident => $meaning:ident, $text:literal;)*) => {
+    ($($(#[$doc:meta])* $violation:ident => $meaning:ident, $token:literal, $text:literal;)*) => {
         /// A fact about a message that makes its framing doubtful; the connection cannot be used
         /// further.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,13 @@ macro_rules! violations {
                 }
             }
 
+            /// The fact as one word of a closed set, for logs.
+            pub const fn token(self) -> &'static str {
+                match self {
+                    $(Self::$violation => $token,)*
+                }
+            }
+
             /// The fact as a clause, such as "the Content-Length is invalid".
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -51,66 +58,68 @@ macro_rules! violations {
 
 violations! {
     /// A line feed without a carriage return before it, in a head, a chunk line or trailers.
-    BareLineFeed => Malformed, "a line ends without a carriage return";
+    BareLineFeed => Malformed, "bare-line-feed", "a line ends without a carriage return";
     /// A carriage return without a line feed behind it.
-    BareCarriageReturn => Malformed, "a carriage return stands within a line";
+    BareCarriageReturn => Malformed, "bare-carriage-return", "a carriage return stands within a line";
     /// More than one empty line before a request, or any before an answer.
-    EmptyLines => Malformed, "empty lines stand before the message";
+    EmptyLines => Malformed, "empty-lines", "empty lines stand before the message";
     /// Not a method, a target and a version with one space between them.
-    RequestLine => Malformed, "the request line is malformed";
+    RequestLine => Malformed, "request-line", "the request line is malformed";
+    /// A TLS record where a request should begin.
+    Tls => Malformed, "tls", "a TLS handshake came where plain HTTP is expected";
     /// A request line without a version, as in HTTP/0.9.
-    NoVersion => Malformed, "the request line names no version";
+    NoVersion => Malformed, "no-version", "the request line names no version";
     /// A version other than HTTP/1.0 and HTTP/1.1.
-    Version => VersionNotSupported, "the version is not supported";
+    Version => VersionNotSupported, "version", "the version is not supported";
     /// A `#` in the target: hyper would cut off what follows.
-    Fragment => Malformed, "the target has a fragment";
+    Fragment => Malformed, "fragment", "the target has a fragment";
     /// No end of the request line within the longest head.
-    RequestLineTooLong => TargetTooLong, "the request line is too long";
+    RequestLineTooLong => TargetTooLong, "request-line-too-long", "the request line is too long";
     /// Not a version and a three-digit status.
-    StatusLine => Malformed, "the status line is malformed";
+    StatusLine => Malformed, "status-line", "the status line is malformed";
     /// An answer 101, which nobody has asked for.
-    SwitchingProtocols => Malformed, "the answer switches protocols";
+    SwitchingProtocols => Malformed, "switching-protocols", "the answer switches protocols";
     /// A head longer than its limit; for answers, all heads up to the final one together.
-    HeadTooLong => HeadTooLarge, "the head is too long";
+    HeadTooLong => HeadTooLarge, "head-too-long", "the head is too long";
     /// More field lines than allowed, in a head or in trailers.
-    TooManyFields => HeadTooLarge, "there are too many fields";
+    TooManyFields => HeadTooLarge, "too-many-fields", "there are too many fields";
     /// Whitespace before the first field.
-    LeadingWhitespace => Malformed, "whitespace stands before the first field";
+    LeadingWhitespace => Malformed, "leading-whitespace", "whitespace stands before the first field";
     /// A field that is continued on the next line.
-    Folded => Malformed, "a field is folded";
+    Folded => Malformed, "folded", "a field is folded";
     /// A field line that begins with a colon.
-    EmptyName => Malformed, "a field has no name";
+    EmptyName => Malformed, "empty-name", "a field has no name";
     /// Whitespace between the name of a framing field and its colon.
-    SpaceBeforeColon => Malformed, "whitespace stands before the colon of a field";
+    SpaceBeforeColon => Malformed, "space-before-colon", "whitespace stands before the colon of a field";
     /// `Content-Length` is no number, or none that can be counted to.
-    ContentLength => Malformed, "the Content-Length is invalid";
+    ContentLength => Malformed, "content-length", "the Content-Length is invalid";
     /// Two values of `Content-Length` that differ.
-    ContentLengthConflict => Malformed, "there are different Content-Lengths";
+    ContentLengthConflict => Malformed, "content-length-conflict", "there are different Content-Lengths";
     /// Both ways to say how long the body is.
-    TwoFramings => Malformed, "Content-Length stands beside Transfer-Encoding";
+    TwoFramings => Malformed, "two-framings", "Content-Length stands beside Transfer-Encoding";
     /// `Transfer-Encoding` in a message of HTTP/1.0.
-    CodingInOldVersion => Malformed, "Transfer-Encoding stands in HTTP/1.0";
+    CodingInOldVersion => Malformed, "coding-in-old-version", "Transfer-Encoding stands in HTTP/1.0";
     /// A coding other than `chunked` is applied before it.
-    UnknownCoding => NotImplemented, "the transfer coding is unknown";
+    UnknownCoding => NotImplemented, "unknown-coding", "the transfer coding is unknown";
     /// The last coding is not `chunked`.
-    ChunkedNotLast => Malformed, "chunked is not the last transfer coding";
+    ChunkedNotLast => Malformed, "chunked-not-last", "chunked is not the last transfer coding";
     /// `chunked` twice, or `Transfer-Encoding` on several lines.
-    RepeatedCoding => Malformed, "Transfer-Encoding stands there more than once";
+    RepeatedCoding => Malformed, "repeated-coding", "Transfer-Encoding stands there more than once";
     /// A chunk's size is no hexadecimal number, or none that can be counted to.
-    ChunkSize => Malformed, "the size of a chunk is invalid";
+    ChunkSize => Malformed, "chunk-size", "the size of a chunk is invalid";
     /// A chunk's data goes on where its end was announced.
-    ChunkEnd => Malformed, "a chunk is longer than announced";
+    ChunkEnd => Malformed, "chunk-end", "a chunk is longer than announced";
     /// The chunk extensions of a message are longer than anybody needs.
-    ExtensionsTooLong => Malformed, "the chunk extensions are too long";
+    ExtensionsTooLong => Malformed, "extensions-too-long", "the chunk extensions are too long";
     /// The trailers are longer than anybody needs.
-    TrailersTooLong => Malformed, "the trailers are too long";
+    TrailersTooLong => Malformed, "trailers-too-long", "the trailers are too long";
     /// A trailer line without a colon.
-    TrailerLine => Malformed, "a trailer is no field";
+    TrailerLine => Malformed, "trailer-line", "a trailer is no field";
     /// A control character, such as NUL, in a chunk line or in trailers; in heads hyper refuses
     /// them.
-    ControlCharacter => Malformed, "there is a control character";
+    ControlCharacter => Malformed, "control-character", "there is a control character";
     /// Bytes of an answer where no request is outstanding.
-    Unasked => Malformed, "something came unasked";
+    Unasked => Malformed, "unasked", "something came unasked";
 }
 
 impl fmt::Display for Violation {

@@ -111,6 +111,27 @@ impl ProxyError {
         }
     }
 
+    /// What the code alone does not tell.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Malformed(why) => Some(Reason::Malformed(*why)),
+            Self::HostInvalid => Some(Reason::Host),
+            Self::TargetMalformed => Some(Reason::Target),
+            Self::MaxForwardsInvalid => Some(Reason::MaxForwards),
+            Self::Body(BodyError::Incomplete)
+            | Self::Upstream(UpstreamError {
+                failure: Failure::RequestBody(BodyError::Incomplete),
+                ..
+            }) => Some(Reason::BodyIncomplete),
+            Self::Overloaded(why) => Some(Reason::Overloaded(*why)),
+            Self::Upstream(UpstreamError {
+                failure: Failure::QueueTimeout,
+                ..
+            }) => Some(Reason::Queue),
+            _ => None,
+        }
+    }
+
     /// How long the client should wait, where that is not the same for all errors of a kind; whole
     /// seconds, at least 1.
     pub(super) fn retry_after_seconds(&self) -> Option<u64> {
@@ -124,6 +145,37 @@ impl ProxyError {
         };
         let begun = u64::from(wait.subsec_nanos() > 0);
         Some((wait.as_secs() + begun).max(1))
+    }
+}
+
+/// What was malformed, or what there was too much of, for the access log; README.md lists the words.
+///
+/// A number and no text, since every record has room for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reason {
+    Malformed(Malformed),
+    Host,
+    Target,
+    MaxForwards,
+    BodyIncomplete,
+    Overloaded(Overloaded),
+    /// No connection to MODEN became free in time.
+    Queue,
+}
+
+impl Reason {
+    /// The word in the log.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed(why) => why.token(),
+            Self::Host => "host",
+            Self::Target => "target",
+            Self::MaxForwards => "max-forwards",
+            Self::BodyIncomplete => "body-incomplete",
+            Self::Overloaded(Overloaded::InFlight) => "in-flight",
+            Self::Overloaded(Overloaded::HeldBytes) => "held-bytes",
+            Self::Queue => "queue",
+        }
     }
 }
 

@@ -24,9 +24,19 @@ pub struct Load {
     held: Arc<HeldBytes>,
     metrics: LoadMetrics,
     started: Instant,
-    /// When the log was last told of requests turned away, in milliseconds since `started`, at least
-    /// 1; 0 while it never was.
-    told_at_millis: AtomicU64,
+    shedding: Shedding,
+}
+
+/// What the log is told of requests that are turned away: when it begins, now and then, and when it
+/// has ended. Times are milliseconds since `Load::started`.
+#[derive(Debug, Default)]
+struct Shedding {
+    /// When the log was last told, at least 1; 0 while nothing is going on.
+    told_at: AtomicU64,
+    /// When the last request was turned away, at least 1; 0 while nothing is going on.
+    last_at: AtomicU64,
+    /// How many were turned away since it began.
+    refused: AtomicU64,
 }
 
 /// A request's place in the process; dropping it gives it back.
@@ -57,7 +67,7 @@ impl Load {
             held: Arc::new(HeldBytes::new(config.max_held_bytes)),
             metrics: metrics.load(),
             started: Instant::now(),
-            told_at_millis: AtomicU64::new(0),
+            shedding: Shedding::default(),
         });
         let (admitted, held) = (Arc::clone(&load), Arc::clone(&load.held));
         metrics.read_load(move || admitted.in_flight(), move || held.now());
@@ -89,13 +99,18 @@ impl Load {
             body_bytes: 0,
         };
         if before >= self.max_in_flight {
+            drop(place);
             return Err(self.turn_away(Overloaded::InFlight));
         }
         // Looked at for an empty body, too; nothing is written to what all cores share then.
         if self.held.is_full() || (body_bytes > 0 && !self.held.reserve(body_bytes)) {
+            drop(place);
             return Err(self.turn_away(Overloaded::HeldBytes));
         }
         place.body_bytes = body_bytes;
+        if self.shedding.is_going_on() {
+            self.tell_end();
+        }
         Ok(place)
     }
 
@@ -106,23 +121,70 @@ impl Load {
             Overloaded::InFlight => self.metrics.shed_in_flight.inc(),
             Overloaded::HeldBytes => self.metrics.shed_held_bytes.inc(),
         }
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let told = self.told_at_millis.load(Ordering::Relaxed);
-        let is_due = told == 0 || Duration::from_millis(now.saturating_sub(told)) >= TOLD_EVERY;
-        let is_ours = || {
-            self.told_at_millis
-                .compare_exchange(told, now.max(1), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        };
-        if is_due && is_ours() {
+        if let Some(refused) = self.shedding.turn_away(self.now_millis()) {
             tracing::warn!(
-                in_flight = self.in_flight(),
+                in_flight = self.in_flight().min(self.max_in_flight),
                 held_bytes = self.held.now(),
+                refused,
                 "requests are turned away: {reason}"
             );
         }
         reason
     }
+
+    /// Tells the log of the end, once requests have found a place for long enough.
+    #[cold]
+    fn tell_end(&self) {
+        if let Some(refused) = self.shedding.end(self.now_millis()) {
+            tracing::info!(refused, "requests are no longer turned away");
+        }
+    }
+
+    fn now_millis(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Shedding {
+    /// Whether requests were turned away and the log does not know that it has ended.
+    fn is_going_on(&self) -> bool {
+        self.last_at.load(Ordering::Relaxed) != 0
+    }
+
+    /// Notes a request that was turned away; how many there were so far, if the log is to be told.
+    fn turn_away(&self, now: u64) -> Option<u64> {
+        let refused = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        self.last_at.store(now.max(1), Ordering::Relaxed);
+        let told = self.told_at.load(Ordering::Relaxed);
+        let is_due = told == 0 || is_past(told, now);
+        let is_ours = || {
+            self.told_at
+                .compare_exchange(told, now.max(1), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        };
+        (is_due && is_ours()).then_some(refused)
+    }
+
+    /// Notes a request that has found its place; how many had not, if none has been turned away for
+    /// [`TOLD_EVERY`]: a place that is free now and then is no end.
+    fn end(&self, now: u64) -> Option<u64> {
+        let last = self.last_at.load(Ordering::Relaxed);
+        let is_over = last != 0 && is_past(last, now);
+        let is_ours = || {
+            self.last_at
+                .compare_exchange(last, 0, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        };
+        (is_over && is_ours()).then(|| {
+            self.told_at.store(0, Ordering::Relaxed);
+            self.refused.swap(0, Ordering::Relaxed)
+        })
+    }
+}
+
+/// Whether [`TOLD_EVERY`] has passed between the two.
+fn is_past(then: u64, now: u64) -> bool {
+    Duration::from_millis(now.saturating_sub(then)) >= TOLD_EVERY
 }
 
 impl Place {
@@ -170,6 +232,21 @@ mod tests {
         drop(first);
         assert!(load.admit(0).is_ok());
         assert_eq!(load.metrics.shed_in_flight.get(), 1);
+    }
+
+    #[test]
+    fn the_log_is_told_of_the_beginning_and_the_end_and_how_many_there_were() {
+        let shedding = Shedding::default();
+        assert_eq!(shedding.end(5), None, "nothing has begun");
+        assert_eq!(shedding.turn_away(0), Some(1));
+        assert_eq!(shedding.turn_away(9_999), None);
+        assert_eq!(shedding.turn_away(10_001), Some(3), "it lasts");
+        assert_eq!(shedding.end(20_000), None, "it was only just now");
+        assert!(shedding.is_going_on());
+        assert_eq!(shedding.end(20_001), Some(3));
+        assert!(!shedding.is_going_on());
+        assert_eq!(shedding.end(40_000), None, "it is told once");
+        assert_eq!(shedding.turn_away(40_001), Some(1), "it begins anew");
     }
 
     #[test]

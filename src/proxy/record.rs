@@ -11,6 +11,7 @@ use http_body::Body;
 use uuid::Uuid;
 
 use super::code::Code;
+use super::error::Reason;
 use super::headers;
 use super::load::{Overloaded, Place};
 use super::reply::Marks;
@@ -87,6 +88,8 @@ pub(super) struct Record {
     body_progress: Option<Arc<StreamProgress>>,
     pub(super) status: StatusCode,
     pub(super) code: Option<Code>,
+    /// What the code alone does not tell: one word of a closed set.
+    pub(super) reason: Option<Reason>,
     /// The policy that denied the request.
     pub(super) limit: Option<Arc<str>>,
     pub(super) moden_code: Option<i64>,
@@ -112,15 +115,17 @@ impl Record {
         record
     }
 
-    /// Starts the record of what came and is no request.
+    /// Starts the record of what came and is no request; its first byte came `lasted` ago.
     pub(super) fn begin_unread(
         book: &Arc<Book>,
         snapshot: &Arc<Snapshot>,
         is_head: bool,
+        lasted: Duration,
         connection: Arc<ConnectionInfo>,
     ) -> Self {
         let mut record = Self::new(book, snapshot, connection, None);
         record.is_head = is_head;
+        record.started = record.started.checked_sub(lasted).unwrap_or(record.started);
         record
     }
 
@@ -153,6 +158,7 @@ impl Record {
             body_progress: None,
             status: StatusCode::BAD_REQUEST,
             code: Some(Code::RequestMalformed),
+            reason: None,
             limit: None,
             moden_code: None,
             outcome: Outcome::NotSent,
@@ -261,6 +267,7 @@ impl Record {
             // It was still coming in, and nothing is wrong with it.
             self.status = StatusCode::SERVICE_UNAVAILABLE;
             self.code = Some(Code::Draining);
+            self.reason = None;
         }
         tracing::warn!(
             request_id = self.request_id.to_str().unwrap_or_default(),
@@ -283,6 +290,7 @@ impl Drop for Record {
         if std::thread::panicking() {
             self.status = StatusCode::INTERNAL_SERVER_ERROR;
             self.code = Some(Code::Internal);
+            self.reason = None;
             self.outcome = Outcome::Unknown;
         }
         if self.book.is_given_up.load(Ordering::Relaxed) {
@@ -324,6 +332,9 @@ impl Drop for Record {
             line.number("status", u64::from(self.status.as_u16()));
             if let Some(code) = self.code {
                 line.plain("code", code.as_str());
+            }
+            if let Some(reason) = self.reason {
+                line.plain("reason", reason.as_str());
             }
             if let Some(limit) = &self.limit {
                 line.plain("limit", limit);

@@ -94,6 +94,7 @@ pub(super) fn refuse(error: &ProxyError, mut record: Record) -> Response<ReplyBo
     log(error, &face, &record);
     record.status = face.status;
     record.code = Some(face.code);
+    record.reason = error.reason();
     record.outcome = outcome;
 
     let denied = match error {

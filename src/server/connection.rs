@@ -50,11 +50,12 @@ pub trait Service: Clone + Send + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send;
 
     /// Answers what is no request; the reply is the connection's last, and its body is not sent
-    /// where a HEAD was meant.
+    /// where a HEAD was meant. Its first byte came `lasted` ago.
     fn refuse(
         self,
         why: Malformed,
         is_head: bool,
+        lasted: Duration,
         connection: Arc<ConnectionInfo>,
     ) -> Response<Self::Body>;
 }
@@ -80,6 +81,16 @@ impl Malformed {
             Self::Character => Some(Meaning::Malformed),
             Self::TargetTooLong => Some(Meaning::TargetTooLong),
             Self::Late => None,
+        }
+    }
+
+    /// The reason as one word of a closed set, for logs.
+    pub fn token(self) -> &'static str {
+        match self {
+            Self::Framing(violation) => violation.token(),
+            Self::Character => "character",
+            Self::TargetTooLong => "target-too-long",
+            Self::Late => "head-late",
         }
     }
 }
@@ -195,7 +206,12 @@ pub async fn serve_connection<T, S>(
     };
     // In boxes, because few connections come here and all would have to have room for it.
     if let Some(why) = refused {
-        let reply = service.refuse(why, io.is_head(), connection);
+        let lasted = match watch.phase() {
+            (Phase::Head, lasted) => lasted,
+            // It came at once.
+            _ => Duration::ZERO,
+        };
+        let reply = service.refuse(why, io.is_head(), lasted, connection);
         watch.give_up_head();
         Box::pin(refuse(io, reply, draining)).await;
     } else if matches!(end, End::Itself(Ok(()))) {
@@ -411,7 +427,13 @@ pub(super) mod tests {
             Response::new(Self::Body::new())
         }
 
-        fn refuse(self, _: Malformed, _: bool, _: Arc<ConnectionInfo>) -> Response<Self::Body> {
+        fn refuse(
+            self,
+            _: Malformed,
+            _: bool,
+            _: Duration,
+            _: Arc<ConnectionInfo>,
+        ) -> Response<Self::Body> {
             Response::new(Self::Body::new())
         }
     }

@@ -31,6 +31,11 @@ fn redact(key: &str, value: &Value) -> Value {
             );
             "[uuid]".into()
         }
+        // Not the client's own.
+        "request_id" if text != "abc" => {
+            assert!(text.parse::<uuid::Uuid>().is_ok(), "{text}");
+            "[uuid]".into()
+        }
         "peer" | "listener" => {
             assert!(text.starts_with("127.0.0.1:"), "{text}");
             "[address]".into()
@@ -85,6 +90,71 @@ fn the_line_of_an_exchange_without_an_answer() {
     let control = simulator.control();
     control.set_fault(Fault::LostAfterCommit, Times::Always);
     insta::assert_snapshot!(line_of(TestGateway::before(&simulator), &payment("abc")));
+}
+
+#[test]
+fn the_line_of_what_is_no_request() {
+    let simulator = TestSimulator::start();
+    let request = "POST /pay/gateway HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\
+                   Transfer-Encoding: chunked\r\n\r\n";
+    let gateway = TestGateway::before(&simulator);
+    insta::assert_snapshot!(line_of(gateway, request.as_bytes()));
+}
+
+#[test]
+fn the_line_says_what_was_malformed() {
+    let simulator = TestSimulator::start();
+    let cases: [(&str, &str); 7] = [
+        ("POST /pay/a HTTP/1.1\nHost: a\r\n\r\n", "bare-line-feed"),
+        ("POST /pay/a HTTP/1.1\r\nHost: a\0\r\n\r\n", "character"),
+        ("POST /pay/a HTTP/2.0\r\nHost: a\r\n\r\n", "version"),
+        ("POST /pay/a HTTP/1.1\r\n\r\n", "host"),
+        ("POST * HTTP/1.1\r\nHost: a\r\n\r\n", "target"),
+        (
+            "POST /pay/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            "body-incomplete",
+        ),
+        (
+            "POST /pay/a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "unknown-coding",
+        ),
+    ];
+    for (request, reason) in cases {
+        let gateway = TestGateway::before(&simulator);
+        gateway.exchange(request.as_bytes());
+        let lines = gateway.stop();
+        assert_eq!(lines.len(), 1, "{request:?}");
+        assert_eq!(lines[0]["reason"], reason, "{request:?}");
+    }
+}
+
+#[test]
+fn the_line_of_a_slow_head_counts_from_where_it_began() {
+    let simulator = TestSimulator::start();
+    let gateway = TestGateway::builder()
+        .simulator(&simulator)
+        .listener("header_timeout = \"300ms\"")
+        .start();
+    let mut client = gateway.connect();
+    client.begin("POST /pay/gateway HTTP/1.1\r\nHost: ");
+    assert_eq!(client.answer().status(), 408);
+    let lines = gateway.stop();
+    assert_eq!(lines[0]["reason"], "head-late");
+    let took = lines[0]["duration_ms"].as_f64().expect("a number");
+    assert!((300.0..5_000.0).contains(&took), "{took}");
+}
+
+#[test]
+fn what_is_malformed_in_a_way_that_people_do_is_named() {
+    let simulator = TestSimulator::start();
+    let gateway = TestGateway::before(&simulator);
+    let answer = gateway.exchange("POST pay/gateway HTTP/1.1\r\nHost: a\r\n\r\n");
+    let detail = answer.json()["detail"].to_string();
+    assert!(detail.contains("begin with /"), "{detail}");
+    let answer = gateway.exchange(&b"\x16\x03\x01\x02\x00\x01\x00"[..]);
+    let detail = answer.json()["detail"].to_string();
+    assert!(detail.contains("TLS"), "{detail}");
+    assert_eq!(gateway.stop()[1]["reason"], "tls");
 }
 
 #[test]

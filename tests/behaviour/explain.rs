@@ -228,6 +228,12 @@ fn says_what_is_done() {
     gateway.await_log_lines(10);
 }
 
+#[test]
+fn a_forgotten_slash_is_named() {
+    let text = table(&sandbox(), &["POST", "pay/gateway"]);
+    assert!(text.contains("begin with /"), "{text}");
+}
+
 /// Its head does not fit into any listener's `max_header_bytes`.
 #[test]
 fn a_target_longer_than_every_listener_takes_is_refused_here_as_it_is_there() {

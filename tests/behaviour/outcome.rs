@@ -212,7 +212,11 @@ fn a_gateway_whose_connections_are_all_busy_has_sent_nothing() {
         assert_eq!(answer.outcome(), "not-sent");
         assert_eq!(answer.field("retry-after"), "1");
     }
-    assert_eq!(overloaded.count() + upstream.requests().len(), 8);
+    let count = overloaded.count();
+    assert_eq!(count + upstream.requests().len(), 8);
+    let lines = gateway.stop();
+    let queued = lines.iter().filter(|line| line["reason"] == "queue");
+    assert_eq!(queued.count(), count);
 }
 
 /// Sends one payment to an upstream that answers with these words, longer than is held.

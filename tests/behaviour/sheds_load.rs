@@ -127,8 +127,12 @@ fn one_request_too_many_is_shed_and_the_next_is_served_when_one_has_ended() {
     drop((running, third));
     await_load(&gateway, "in_flight", 0);
     let lines = gateway.stop();
-    let shed = lines.iter().filter(|line| line["code"] == "overloaded");
-    assert_eq!(shed.count(), 3);
+    let shed: Vec<_> = lines
+        .iter()
+        .filter(|line| line["code"] == "overloaded")
+        .collect();
+    assert_eq!(shed.len(), 3);
+    assert!(shed.iter().all(|line| line["reason"] == "in-flight"));
     assert_eq!(upstream.requests().len(), 3);
 }
 
@@ -196,6 +200,9 @@ fn bodies_that_come_slowly_leave_no_room_for_more() {
     chunked.write("0\r\n\r\n");
     assert_eq!(chunked.answer().status(), 200);
     await_load(&gateway, "held_bytes", 0);
+    let lines = gateway.stop();
+    let shed = lines.iter().filter(|line| line["reason"] == "held-bytes");
+    assert_eq!(shed.count(), 2);
 }
 
 #[test]

@@ -255,7 +255,8 @@ fn malformed_face(why: Malformed) -> Face {
     let detail = match why {
         Malformed::Framing(violation) => violation.as_str(),
         Malformed::Character => {
-            "the head has a character that may not stand where it does, or a field without a colon"
+            "the head has a character that may not stand where it does, a field without a colon, or \
+             a target that does not begin with /"
         }
         Malformed::TargetTooLong => "the request target is longer than can be read",
         Malformed::Late => "the head of the request did not arrive in time",

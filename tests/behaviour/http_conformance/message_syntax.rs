@@ -412,7 +412,8 @@ fn rfc9112_6_1_transfer_encoding_in_http_1_0_is_faulty() {
 ///
 /// SHOULD: answer 501 to a transfer coding that is not understood.
 ///
-/// Here: `not-implemented` and closed; chunked is the one that is.
+/// Here: `not-implemented` and closed where it stands before a last chunked; where it is the last itself, 6.3
+/// wants 400.
 #[test]
 fn rfc9112_6_1_an_unknown_coding_is_not_implemented() {
     let pair = Pair::start();
