@@ -269,7 +269,8 @@ fn tell(listener: &ListenAddress, refused: Refused) {
             %listener,
             peer = %refused.network,
             count,
-            "closed connections of addresses that have max_connections_per_address, this one last"
+            "connections above max_connections_per_address were reset: count of them since the last \
+             such line, the last one from peer"
         );
     }
 }

@@ -52,7 +52,8 @@ impl Tls {
 
     /// Shakes hands with a client that has sent its first byte; `None` if that failed.
     ///
-    /// A failure is counted and not told: whoever can reach the listener could fill the log.
+    /// A failure is counted and not told: whoever can reach the listener could fill the log. A client
+    /// that left without a byte has not failed: load balancers look so whether somebody listens.
     ///
     /// # Cancel safety
     /// Dropped before it ends, the connection is counted in `dropped_idle`.
@@ -62,12 +63,20 @@ impl Tls {
         draining: &CancellationToken,
         dropped_idle: &AtomicUsize,
     ) -> Option<TlsStream<TcpStream>> {
-        let handshake = TlsAcceptor::from(self.config.load_full()).accept(stream);
+        let handshake = async {
+            match stream.peek(&mut [0]).await {
+                Ok(0) | Err(_) => Ok(None),
+                Ok(_) => {
+                    let acceptor = TlsAcceptor::from(self.config.load_full());
+                    acceptor.accept(stream).await.map(Some)
+                }
+            }
+        };
         let shaken = silence::ends_in_time(handshake, self.timeout, draining, dropped_idle);
         // Behind a pointer, which is gone when the connection is served.
         let failures = &self.metrics.failures;
         let (failure, error) = match Box::pin(shaken).await {
-            Some(Ok(stream)) => return Some(stream),
+            Some(Ok(stream)) => return stream,
             // rustls has sent its alert.
             Some(Err(error)) if error.kind() == io::ErrorKind::InvalidData => {
                 (&failures.protocol, Some(error))

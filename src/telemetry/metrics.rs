@@ -351,7 +351,7 @@ impl Metrics {
             server_connections_refused: counters(
                 &registry,
                 "gateway_server_connections_refused_total",
-                "Client connections closed as soon as they were accepted, because their address \
+                "Client connections reset as soon as they were accepted, because their address \
                  had max_connections_per_address.",
                 listener,
             ),
@@ -366,8 +366,9 @@ impl Metrics {
                 &registry,
                 "gateway_server_tls_failures_total",
                 "TLS handshakes with clients that failed: timeout (tls_timeout passed), closed (the \
-                 client left), protocol (no TLS, no version or suite in common, or the client \
-                 refused the certificate). TLS listeners only.",
+                 client left in the middle; one that left without a byte is not counted), protocol \
+                 (no TLS, no version or suite in common, or the client refused the certificate). TLS \
+                 listeners only.",
                 &["listener", "reason"],
             ),
             server_certificate_changes: counters(

@@ -174,6 +174,22 @@ fn a_handshake_that_does_not_end_in_time_is_closed() {
 }
 
 #[test]
+fn a_connection_without_a_byte_is_no_failed_handshake() {
+    let simulator = TestSimulator::start();
+    let setup = setup();
+    let gateway = setup.gateway(&simulator);
+    drop(gateway.connect());
+    let listener = [("listener", "0")];
+    eventually("the end of what was accepted", || {
+        let accepted = "gateway_server_connections_accepted_total";
+        let is_accepted = sum(&gateway, accepted, &listener) == 1.0;
+        let open = sum(&gateway, "gateway_server_connections", &listener);
+        (is_accepted && open == 0.0).then_some(())
+    });
+    assert_eq!(failures(&gateway, "closed"), 0.0);
+}
+
+#[test]
 fn a_renewed_certificate_is_taken_up_under_load_without_a_failed_request() {
     let simulator = TestSimulator::start();
     let setup = setup();
