@@ -17,6 +17,10 @@ clippy:
 test:
     cargo test --locked
 
+# Look for inputs that break a promise, in one fuzz target or all (CONTRIBUTING.md).
+fuzz target="" seconds="300":
+    fuzz/run {{seconds}} {{target}}
+
 # Documentation without a warning.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked

@@ -24,12 +24,12 @@ use hyper_util::rt::TokioIo;
 use moden_gateway::config::{self, LoadOptions, LogOutput};
 use moden_gateway::credentials::{Credential, Credentials};
 use moden_gateway::limits::Limits;
-use moden_gateway::proxy::{Proxy, Snapshot};
+use moden_gateway::proxy::{Load, Proxy, Snapshot};
 use moden_gateway::secret::Secret;
 use moden_gateway::server::{ConnectionInfo, ListenerInfo, serve_connection};
 use moden_gateway::telemetry::access_log::AccessLog;
 use moden_gateway::telemetry::metrics::Metrics;
-use moden_gateway::upstream::{Origin, Upstream};
+use moden_gateway::upstream::{Breaker, Origin, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -129,20 +129,26 @@ fn run(requests: u64) -> anyhow::Result<()> {
                 &Secret::new("secret"),
             )?);
             let metrics = Metrics::build(config.environment);
+            let breaker = Breaker::build(&config.upstream.breaker, metrics.breaker());
+            let breaker = Arc::new(breaker);
             let limits = Limits::build(&config.limits, config.upstream.limit_max, &metrics);
+            let load = Load::build(&config.server, &metrics);
             let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::build(
                 &config,
                 &origin,
                 credentials,
                 Arc::new(limits),
                 Arc::default(),
+                Arc::clone(&load),
+                Arc::clone(&breaker),
                 &metrics,
             )));
             let dropped = metrics.access_log_dropped.clone();
             let access_log = AccessLog::start(&LogOutput::File("/dev/null".into()), 1, dropped)?;
 
             let (ours, moden) = tokio::io::duplex(64 * 1024);
-            let upstream = Upstream::new(origin, 1, metrics.upstream());
+            let held = Arc::clone(load.held());
+            let upstream = Upstream::new(origin, breaker, 1, held, metrics.upstream());
             upstream.adopt(TokioIo::new(ours)).await?;
             let tasks = TaskTracker::new();
             tasks.spawn(answer_all(moden));
@@ -153,12 +159,9 @@ fn run(requests: u64) -> anyhow::Result<()> {
                 peer: "127.0.0.1:40000".to_owned(),
                 peer_address: Some([127, 0, 0, 1].into()),
                 listener: Arc::new(ListenerInfo {
-                    name: "127.0.0.1:8080".to_owned(),
-                    header_timeout: listener.header_timeout,
-                    body_timeout: listener.body_timeout,
-                    idle_timeout: listener.idle_timeout,
-                    max_header_bytes: listener.max_header_bytes,
-                    max_body_bytes: listener.max_body_bytes,
+                    // All requests go over one connection.
+                    max_requests_per_connection: 0,
+                    ..ListenerInfo::new("127.0.0.1:8080".to_owned(), listener)
                 }),
             };
             let (client, server) = tokio::io::duplex(64 * 1024);

@@ -50,6 +50,7 @@ use crate::credentials::Credentials;
 use crate::proxy::{Control, Snapshot};
 use crate::server;
 use crate::telemetry::metrics::{self, Metrics};
+use crate::upstream::{Breaker, BreakerState};
 
 pub use client::{AdminClient, BearerToken, ClientError, Switched, TokenError};
 pub use health::Health;
@@ -136,6 +137,8 @@ pub struct Parts {
     pub credentials: Arc<Credentials>,
     /// The kill switch, read by every request.
     pub control: Arc<Control>,
+    /// Whether requests are let through to MODEN.
+    pub breaker: Arc<Breaker>,
     /// The configuration in use.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// Where clients are served, as bound.
@@ -318,6 +321,11 @@ impl Desk {
         if let Some(since) = self.parts.control.paused_since() {
             let since = humantime::format_rfc3339_seconds(since);
             text.push_str(&format!("paused since {since}\n"));
+        }
+        // A 503 would take every replica out at once, for a fault that is not theirs.
+        match self.parts.breaker.state() {
+            BreakerState::Off | BreakerState::Closed => {}
+            state => text.push_str(&format!("circuit breaker {}\n", state.as_str())),
         }
         reply(status, TEXT, text)
     }

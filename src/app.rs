@@ -34,12 +34,12 @@ use crate::config::{Config, ListenAddress, ServerConfig};
 use crate::credentials::Credentials;
 use crate::domain::Environment;
 use crate::limits::Limits;
-use crate::proxy::{Control, Snapshot};
+use crate::proxy::{Control, Load, Snapshot};
 use crate::server::{Accepted, Listener, Renewal};
 use crate::systemd::{Notifier, PassedSockets};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
-use crate::upstream::Origin;
+use crate::upstream::{Breaker, Origin};
 
 pub use crate::server::{BindError, CertificateError};
 pub use crate::upstream::OriginError;
@@ -133,12 +133,17 @@ impl App {
             &metrics,
         ));
         let control = Arc::new(Control::default());
+        let load = Load::build(&config.server, &metrics);
+        let breaker = Breaker::build(&config.upstream.breaker, metrics.breaker());
+        let breaker = Arc::new(breaker);
         let snapshot = Snapshot::build(
             &config,
             &origin,
             Arc::clone(&credentials),
             Arc::clone(&limits),
             Arc::clone(&control),
+            Arc::clone(&load),
+            Arc::clone(&breaker),
             &metrics,
         );
         metrics.set_config_generation(snapshot.generation());
@@ -175,6 +180,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             credentials: Arc::clone(&credentials),
             control,
+            breaker: Arc::clone(&breaker),
             snapshot: Arc::clone(&snapshot),
             listeners: listeners
                 .iter()
@@ -196,12 +202,14 @@ impl App {
                     index,
                     snapshot: Arc::clone(&snapshot),
                     origin: Arc::clone(&origin),
+                    breaker: Arc::clone(&breaker),
                     max_upstream_connections: share(
                         config.upstream.max_connections,
                         index,
                         core_count,
                     ),
                     access_log: access_log.buffer(index),
+                    held: Arc::clone(load.held()),
                     upstream_metrics: metrics.upstream(),
                     health: Arc::clone(&health),
                     draining: draining.clone(),

@@ -6,6 +6,8 @@
 //! decode, inspect or change bytes; trailers are dropped. Called by: `proxy` (holding) and hyper
 //! (polling, by way of `upstream`). Start reading at [`hold`].
 
+mod held;
+
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -18,6 +20,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, timeout_at};
+
+pub use held::{Held, HeldBytes};
 
 /// How much of a request body is accepted, held, and waited for.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +46,18 @@ pub enum BodyError {
     /// The connection ended, or the framing broke, before the body was whole.
     #[error("the request body ended before it was complete")]
     Incomplete,
+}
+
+/// The most that [`hold`] will keep of a body, as far as its announced length tells: the room that
+/// has to be there before it is called.
+pub fn most_held(body: &Incoming, hold_bytes: usize) -> u64 {
+    let hold_bytes = hold_bytes as u64;
+    match body.size_hint().exact() {
+        Some(length) if length > hold_bytes => 0,
+        Some(length) => length,
+        // However long it becomes, up to here it is held.
+        None => hold_bytes,
+    }
 }
 
 /// Receives the body whole if it is small enough, else gets it ready to be streamed.
@@ -205,6 +221,14 @@ impl RequestBody {
         match &self.0 {
             Kind::Held(bytes) => Some(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Kind::Streamed(streamed) => streamed.length,
+        }
+    }
+
+    /// How much of it is in memory before hyper polls it.
+    pub fn held_bytes(&self) -> u64 {
+        match &self.0 {
+            Kind::Held(bytes) => bytes.as_ref().map_or(0, |bytes| bytes.len() as u64),
+            Kind::Streamed(streamed) => streamed.start.len() as u64,
         }
     }
 

@@ -55,7 +55,7 @@ pub use routes::{NO_ROUTE, RouteConfig, RoutePath};
 pub use schema::schema;
 pub use server::ServerConfig;
 pub use units::Expected;
-pub use upstream::{ProxyUrl, Roots, UpstreamConfig};
+pub use upstream::{BreakerConfig, BreakerSettings, ProxyUrl, Roots, UpstreamConfig};
 
 use admin::AdminFile;
 use environments::EnvironmentsFile;
@@ -183,9 +183,9 @@ pub fn load(options: &LoadOptions) -> Result<Loaded, ConfigFaults> {
 /// Faults of the section, and files that cannot be read.
 pub fn load_admin(options: &LoadOptions) -> Result<AdminConfig, ConfigFaults> {
     let mut report = Report::default();
-    let known_keys = KnownKeys::build();
-    let layers = layers::read(options, &known_keys, &mut report);
-    let mut tree = layers.merge(&known_keys, &mut report);
+    let known_keys = KnownKeys::all();
+    let layers = layers::read(options, known_keys, &mut report);
+    let mut tree = layers.merge(known_keys, &mut report);
     let admin = tree.section::<AdminFile>("admin", &mut report);
     let admin = admin.build(&mut report);
     let (_, ConfigFaults(mut faults)) = report.finish();
@@ -199,9 +199,9 @@ pub fn load_admin(options: &LoadOptions) -> Result<AdminConfig, ConfigFaults> {
 /// As [`load`], leaving it to the caller to add what only other rooms can judge.
 pub fn examine(options: &LoadOptions) -> Examined {
     let mut report = Report::default();
-    let known_keys = KnownKeys::build();
-    let layers = layers::read(options, &known_keys, &mut report);
-    let mut tree = layers.merge(&known_keys, &mut report);
+    let known_keys = KnownKeys::all();
+    let layers = layers::read(options, known_keys, &mut report);
+    let mut tree = layers.merge(known_keys, &mut report);
     let draft = build(layers.environment, &mut tree, &mut report);
     Examined {
         draft,
@@ -260,7 +260,7 @@ impl Examined {
 /// Takes section after section out of the tree; every one is read and checked before any of them
 /// can end it.
 fn build(environment: Option<Environment>, tree: &mut Tree, report: &mut Report) -> Option<Config> {
-    let server = tree.section("server", report);
+    let server: ServerConfig = tree.section("server", report);
     let listeners = tree.list("listeners", report);
     let listeners = listeners.unwrap_or_else(listeners::default_list);
     let admin = tree.section::<AdminFile>("admin", report).build(report);
@@ -268,6 +268,12 @@ fn build(environment: Option<Environment>, tree: &mut Tree, report: &mut Report)
     let environments = tree.section::<EnvironmentsFile>("environments", report);
     let environments = environments.build(environment, report);
     let upstream: UpstreamConfig = tree.section("upstream", report);
+    if server.max_held_bytes < upstream.hold_body as u64 {
+        report.fault(
+            "server.max_held_bytes",
+            "is refused below upstream.hold_body, because a body of that size could never be taken",
+        );
+    }
     // http is for the loopback of this machine, and a proxy's loopback is another machine's.
     let is_plain = environment.is_some_and(|name| !environments.of(name).base_url.is_tls());
     if upstream.proxy.is_some() && is_plain {

@@ -14,8 +14,10 @@ use serde_json::{Map, Value};
 
 use crate::config::{Allowance, BaseUrl, Config, Dimension, LimitConfig, LimitMode};
 use crate::domain::Environment;
+use crate::framing::{HeadLimits, RequestGuard};
 use crate::proxy::headers::{self, X_REQUEST_ID};
 use crate::proxy::{self, Refusal, Way};
+use crate::server::Malformed;
 
 /// The keys of `[upstream]` that are deadlines.
 const DEADLINES: [&str; 6] = [
@@ -52,17 +54,17 @@ pub struct Explanation {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Fate {
-    /// It would be answered here.
+    /// It would be answered here, mostly by a refusal.
     Refused(RefusedRequest),
     /// It would be sent to MODEN, if limits, body and credential allow.
     Forwarded(Box<ForwardedRequest>),
 }
 
-/// The reply to a request that is refused; its outcome is always `not-sent`.
+/// The reply to a request that is not sent on; its outcome is always `not-sent`.
 #[derive(Clone, Debug, Serialize)]
 struct RefusedRequest {
     status: u16,
-    /// None for bytes that never become a request and get a bare status.
+    /// None where the reply is no error.
     code: Option<&'static str>,
     detail: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,45 +131,38 @@ pub fn explain(config: &Config, method: &Method, target: &str) -> Explanation {
 }
 
 fn judge(config: &Config, method: &Method, target: &str) -> Result<Way, RefusedRequest> {
-    check_length(config, method, target)?;
+    check_framing(config, method, target)?;
     let request = Uri::try_from(target).map(|uri| {
         // Which host a client names makes no difference, as long as it names one.
         let head = Request::builder().method(method).uri(uri).header(HOST, "");
         head.body(()).expect("every part of it is valid")
     });
     let (head, ()) = request
-        .map_err(|_| RefusedRequest {
-            status: 400,
-            code: None,
-            detail: "these bytes are no request target; they get a bare 400 and no log line",
-            allow: None,
-        })?
+        .map_err(|_| proxy::foretell(Malformed::Character))?
         .into_parts();
     Ok(proxy::preview(config, &head)?)
 }
 
-/// Whether any listener takes a head with this target in it; hyper answers before anything is judged.
-fn check_length(config: &Config, method: &Method, target: &str) -> Result<(), RefusedRequest> {
-    let shortest = format!("{method} {target} HTTP/1.1\r\nHost:\r\n\r\n");
+/// Whether the shortest head with this target in it passes the guard of the most generous listener.
+fn check_framing(config: &Config, method: &Method, target: &str) -> Result<(), RefusedRequest> {
+    let head = format!("{method} {target} HTTP/1.1\r\nHost:\r\n\r\n");
     let listeners = config.listeners.iter();
     let longest = listeners.map(|listener| listener.max_header_bytes).max();
-    if longest.is_some_and(|longest| shortest.len() > longest) {
-        return Err(RefusedRequest {
-            status: 431,
-            code: None,
-            detail: "this head is longer than max_header_bytes of every listener; it gets a bare \
-                     431 and no log line",
-            allow: None,
-        });
+    let limits = HeadLimits {
+        max_bytes: longest.unwrap_or(usize::MAX),
+        max_fields: 1,
+    };
+    match RequestGuard::new(limits).inspect(head.as_bytes()) {
+        Ok(_) => Ok(()),
+        Err(violation) => Err(proxy::foretell(Malformed::Framing(violation)).into()),
     }
-    Ok(())
 }
 
 impl From<Refusal> for RefusedRequest {
     fn from(refusal: Refusal) -> Self {
         Self {
             status: refusal.status,
-            code: Some(refusal.code),
+            code: refusal.code,
             detail: refusal.detail,
             allow: refusal.allow,
         }

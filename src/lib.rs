@@ -14,6 +14,7 @@
 //! - [`upstream`]: connections to MODEN, deadlines, the outcome by counting bytes
 //! - [`credentials`]: the credential in use, and the only way to put it on a request
 //! - [`server`]: accepting and serving client connections, for any service
+//! - [`framing`]: the guard under hyper on both sides, where one message ends and the next begins
 //! - [`routing`], [`client_auth`]: which route, which client
 //! - [`limits`]: how much is admitted
 //! - [`body`], [`domain`]: request bodies held or streamed; nouns that rooms share
@@ -58,6 +59,7 @@ pub mod credentials;
 pub mod doctor;
 pub mod domain;
 pub mod explain;
+pub mod framing;
 pub mod limits;
 pub mod proxy;
 pub mod routing;

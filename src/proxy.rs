@@ -10,6 +10,7 @@ mod code;
 mod control;
 mod error;
 pub mod headers;
+mod load;
 mod outlive;
 pub mod path;
 mod preview;
@@ -30,13 +31,14 @@ use tokio_util::task::TaskTracker;
 use crate::body::{self, BodyLimits, RequestBody};
 use crate::client_auth::ClientIdentity;
 use crate::routing::Routes;
-use crate::server::{ConnectionInfo, Service};
+use crate::server::{ConnectionInfo, Malformed, Service};
 use crate::telemetry::access_log::LineBuffer;
 use crate::upstream::{Answer, Upstream};
 
 pub use answer_body::ReplyBody;
 pub use control::Control;
-pub use preview::{Refusal, Way, preview};
+pub use load::Load;
+pub use preview::{Refusal, Way, foretell, preview};
 pub use snapshot::Snapshot;
 
 use error::ProxyError;
@@ -59,6 +61,17 @@ struct Admitted {
     body: RequestBody,
     target: PathAndQuery,
     identity: ClientIdentity,
+}
+
+/// Where a request goes that nothing speaks against.
+enum Verdict<T> {
+    /// To MODEN.
+    Forward(T),
+    /// Nowhere: it asks this hop what is allowed, and `Allow` is the answer.
+    AnswerHere {
+        /// The value of `Allow`.
+        allow: HeaderValue,
+    },
 }
 
 impl Proxy {
@@ -107,12 +120,13 @@ impl Proxy {
         let snapshot = self.snapshot.load_full();
         let mut record = Record::begin(&self.book, &snapshot, &request, connection);
         match admit(request, &snapshot, &mut record).await {
-            Ok(admitted) => {
+            Ok(Verdict::Forward(admitted)) => {
                 let (marks, exchanges) = (record.marks(), self.exchanges.clone());
                 outlive(self.exchange(admitted, snapshot, record), exchanges)
                     .await
                     .unwrap_or_else(|| reply::apologize(&marks))
             }
+            Ok(Verdict::AnswerHere { allow }) => reply::list_methods(allow, record),
             Err(error) => reply::refuse(&error, record),
         }
     }
@@ -146,6 +160,9 @@ impl Proxy {
         // 8: what may not travel is removed, and what is ours is set.
         snapshot.cleaner.clean_request(&mut head.headers);
         headers::append_via(&mut head.headers, head.version);
+        if head.method == Method::OPTIONS {
+            headers::count_hop(&mut head.headers);
+        }
         head.headers.insert(HOST, snapshot.authority.clone());
         head.headers
             .insert(&headers::X_REQUEST_ID, record.request_id().clone());
@@ -173,14 +190,18 @@ impl Proxy {
             .await;
         record.end_exchange();
 
-        // 11: what MODEN limits holds for all clients; a rejected credential is ours to mend, not
-        // the client's to see.
+        // 11: what MODEN limits holds for all clients. A rejected credential is ours to mend, not the
+        // client's to see; and a 421 invites whoever sees it to send the same POST again (RFC 9110
+        // 15.5.20).
         if let Some(wait) = record.facts.asked_to_wait {
             snapshot.limits.hold_off(wait, Instant::now());
         }
         let mut answer = answer?;
         if answer.head.status == StatusCode::UNAUTHORIZED {
             return Err(ProxyError::CredentialRejected);
+        }
+        if answer.head.status == StatusCode::MISDIRECTED_REQUEST {
+            return Err(ProxyError::Misdirected);
         }
         headers::clean_answer(&mut answer.head.headers);
         Ok(answer)
@@ -197,6 +218,17 @@ impl Service for Arc<Proxy> {
     ) -> impl Future<Output = Response<ReplyBody>> + Send {
         self.handle(request, connection)
     }
+
+    fn refuse(
+        self,
+        why: Malformed,
+        is_head: bool,
+        connection: Arc<ConnectionInfo>,
+    ) -> Response<ReplyBody> {
+        let snapshot = self.snapshot.load_full();
+        let record = Record::begin_unread(&self.book, &snapshot, is_head, connection);
+        reply::refuse(&ProxyError::Malformed(why), record)
+    }
 }
 
 /// Decides whether a request may be sent, and receives its body.
@@ -204,15 +236,17 @@ async fn admit(
     request: Request<Incoming>,
     snapshot: &Snapshot,
     record: &mut Record,
-) -> Result<Admitted, ProxyError> {
+) -> Result<Verdict<Admitted>, ProxyError> {
     let (head, body) = request.into_parts();
-    let judged = judge(&head, snapshot, record);
-    let (target, identity) = match judged {
-        Ok(judged) => judged,
+    let most_held = body::most_held(&body, snapshot.hold_body_bytes);
+    let (target, identity) = match judge(&head, most_held, snapshot, record) {
+        Ok(Verdict::Forward(judged)) => judged,
+        Ok(Verdict::AnswerHere { allow }) => {
+            record.is_last = !take_leave(&head, body, snapshot).await;
+            return Ok(Verdict::AnswerHere { allow });
+        }
         Err(error) => {
-            // Who waits for 100 Continue sends nothing now, and asking for the body would say it.
-            record.is_last = expectation(&head).is_some()
-                || !body::discard(body, snapshot.hold_body_bytes).await;
+            record.is_last = !take_leave(&head, body, snapshot).await;
             return Err(error);
         }
     };
@@ -231,22 +265,37 @@ async fn admit(
         return Err(ProxyError::LengthRequired);
     }
     record.is_last = !body.is_held();
-    record.set_body_bytes(body.length().unwrap_or_default());
-    Ok(Admitted {
+    record.set_body(&body);
+    Ok(Verdict::Forward(Admitted {
         head,
         body,
         target,
         identity,
-    })
+    }))
+}
+
+/// Receives the body of a request that is not sent on, so that its connection can take the next one;
+/// whether it can.
+///
+/// Who waits for 100 Continue sends nothing now, and asking for the body would say it.
+async fn take_leave(head: &request::Parts, body: Incoming, snapshot: &Snapshot) -> bool {
+    expectation(head).is_none() && body::discard(body, snapshot.hold_body_bytes).await
 }
 
 /// The steps that need nothing but the head: where the request goes, and as whose.
+///
+/// `most_held` is how much of its body will be held at most.
 fn judge(
     head: &request::Parts,
+    most_held: u64,
     snapshot: &Snapshot,
     record: &mut Record,
-) -> Result<(PathAndQuery, ClientIdentity), ProxyError> {
+) -> Result<Verdict<(PathAndQuery, ClientIdentity)>, ProxyError> {
     check_head(head, &snapshot.routes)?;
+    if asks_for_everything(head) {
+        let allow = snapshot.routes.all_methods().clone();
+        return Ok(Verdict::AnswerHere { allow });
+    }
     // 1: one canonical path, or none.
     let path = path::resolve(
         path_and_query(&head.uri),
@@ -260,14 +309,22 @@ fn judge(
     // 3: who is calling.
     let identity = ClientIdentity::anonymous();
     record.set_client(identity);
-    // 4: while paused, or without a credential, there is no point in receiving the body.
+    // Nothing of it goes to MODEN, so neither a pause nor a limit has a say.
+    if ends_here(head)? {
+        let allow = route.allow().clone();
+        return Ok(Verdict::AnswerHere { allow });
+    }
+    // 4: while paused, while MODEN fails, without a credential or without room, there is no point
+    // in receiving the body.
     snapshot.control.admit()?;
+    snapshot.breaker.check()?;
     if !snapshot.credentials.is_available() {
         return Err(ProxyError::CredentialUnavailable);
     }
+    record.take_place(most_held)?;
     // 5: every limit has room for it, or nothing is taken of any.
     record.pass_limits(route)?;
-    Ok((target, identity))
+    Ok(Verdict::Forward((target, identity)))
 }
 
 /// What can be refused by the head alone, before anything is looked up.
@@ -275,10 +332,16 @@ fn check_head(head: &request::Parts, routes: &Routes) -> Result<(), ProxyError> 
     if !headers::names_one_host(&head.headers, head.version) {
         return Err(ProxyError::HostInvalid);
     }
+    if !routes.know(&head.method) {
+        return Err(ProxyError::MethodUnknown);
+    }
     if head.method == Method::CONNECT {
         return Err(ProxyError::MethodNotAllowed {
             allow: routes.all_methods().clone(),
         });
+    }
+    if !has_fitting_target(head) {
+        return Err(ProxyError::TargetMalformed);
     }
     if expectation(head).is_some_and(|expected| !expected.eq_ignore_ascii_case(b"100-continue")) {
         return Err(ProxyError::ExpectationFailed);
@@ -287,6 +350,49 @@ fn check_head(head: &request::Parts, routes: &Routes) -> Result<(), ProxyError> 
         return Err(ProxyError::LoopDetected);
     }
     Ok(())
+}
+
+/// Whether the target has a form that goes with the method: a path, a whole URI, or `*` with OPTIONS.
+///
+/// A whole URI is accepted whatever host it names, as `Host` is; user information in it is taken for
+/// what it mostly is, an attempt to make one host look like another.
+///
+/// # Source
+/// RFC 9112 section 3.2; RFC 9110 sections 4.2.4 and 7.1.
+fn has_fitting_target(head: &request::Parts) -> bool {
+    let uri = &head.uri;
+    match (uri.scheme_str(), uri.authority()) {
+        (None, None) => uri.path() != "*" || head.method == Method::OPTIONS,
+        // Authority-form, which is for CONNECT.
+        (None, Some(_)) => false,
+        (Some(scheme), authority) => {
+            matches!(scheme, "http" | "https")
+                && authority.is_none_or(|authority| !authority.as_str().contains('@'))
+        }
+    }
+}
+
+/// Whether this is `OPTIONS *`, which asks for no path but for the gateway itself.
+///
+/// # Source
+/// RFC 9110 section 9.3.7.
+fn asks_for_everything(head: &request::Parts) -> bool {
+    head.method == Method::OPTIONS && head.uri.path() == "*"
+}
+
+/// Whether the client wants the request to go no further than here. Methods other than OPTIONS have
+/// no such wish (TRACE, the other one, is allowed nowhere).
+///
+/// # Source
+/// RFC 9110 section 7.6.2.
+fn ends_here(head: &request::Parts) -> Result<bool, ProxyError> {
+    if head.method != Method::OPTIONS {
+        return Ok(false);
+    }
+    match headers::max_forwards(&head.headers) {
+        Ok(hops) => Ok(hops == Some(0)),
+        Err(_) => Err(ProxyError::MaxForwardsInvalid),
+    }
 }
 
 /// What the client wants to hear before it sends its body; of an HTTP/1.0 client it is ignored.
@@ -327,7 +433,7 @@ mod tests {
     #[test]
     fn a_request_on_its_way_stays_small() {
         assert!(
-            size_of_output(Proxy::handle) <= 2_304,
+            size_of_output(Proxy::handle) <= 2_336,
             "{}",
             size_of_output(Proxy::handle)
         );

@@ -41,6 +41,13 @@ pub struct Route {
     allow: HeaderValue,
 }
 
+impl Route {
+    /// The methods of every route that matches wherever this one does, ready for `Allow`.
+    pub fn allow(&self) -> &HeaderValue {
+        &self.allow
+    }
+}
+
 /// Why a request takes no route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError<'r> {
@@ -102,6 +109,29 @@ impl Routes {
     /// The methods of all routes, ready for `Allow`, for a request whose target is no path.
     pub fn all_methods(&self) -> &HeaderValue {
         &self.methods
+    }
+
+    /// Whether the method means something here: the standards define it for everybody, or a route
+    /// names it.
+    ///
+    /// # Source
+    /// RFC 9110, 9.1 and 9.3; RFC 5789 (PATCH).
+    pub fn know(&self, method: &Method) -> bool {
+        matches!(
+            *method,
+            Method::POST
+                | Method::GET
+                | Method::HEAD
+                | Method::PUT
+                | Method::DELETE
+                | Method::PATCH
+                | Method::OPTIONS
+                | Method::TRACE
+                | Method::CONNECT
+        ) || self
+            .routes
+            .iter()
+            .any(|route| route.methods.contains(method))
     }
 
     /// Finds the first route that is for this path and this method.

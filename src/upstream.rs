@@ -7,10 +7,10 @@
 //! [`Upstream::send`].
 //!
 //! One [`Upstream`] lives on each core with a pool of its own, so nothing here is shared between
-//! threads but the immutable [`Origin`].
+//! threads but the immutable [`Origin`] and the atomics of the [`Breaker`].
 //!
 //! ```text
-//! send -> turn (max_connections, queue_timeout)
+//! send -> turn (max_connections, queue_timeout) -> breaker.begin
 //!      -> may_begin -> pool.take | connect (DNS, TCP, CONNECT, TLS) -> may_begin
 //!                                                             not-sent if it fails
 //!      -> exchange (meter marks the first write)              from here on: unknown if it fails
@@ -18,9 +18,11 @@
 //! ```
 
 mod answer;
+mod breaker;
 mod connect;
 mod error;
 mod exchange;
+mod metered;
 mod origin;
 mod pool;
 mod probe;
@@ -29,18 +31,21 @@ mod wait;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Version;
+use http::{StatusCode, Version};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use crate::body::HeldBytes;
 use crate::credentials::AuthorizedRequest;
 use crate::telemetry::metrics::UpstreamMetrics;
 
 pub use answer::{Answer, AnswerBody, AnswerStream};
-pub use error::{Failure, UpstreamError};
+pub use breaker::{Breaker, BreakerState};
+pub use error::{Failure, InvalidAnswer, UpstreamError};
 pub use origin::{Origin, OriginError};
 pub use probe::{Handshake, Probe};
 
+use breaker::Ticket;
 use connect::Connector;
 use exchange::{Connection, Interrupted};
 use pool::Pool;
@@ -64,21 +69,33 @@ pub struct ExchangeFacts {
 #[derive(Debug)]
 pub struct Upstream {
     origin: Arc<Origin>,
+    breaker: Arc<Breaker>,
     connector: Connector,
     pool: Arc<Pool>,
     turns: Arc<Semaphore>,
+    /// Where held answers are counted.
+    held: Arc<HeldBytes>,
     metrics: Arc<UpstreamMetrics>,
 }
 
 impl Upstream {
     /// Makes ready to connect; opens nothing yet. Wants a tokio runtime, as DNS lookups use it.
     ///
-    /// `max_connections` is this core's share of `upstream.max_connections`, at least 1.
-    pub fn new(origin: Arc<Origin>, max_connections: usize, metrics: Arc<UpstreamMetrics>) -> Self {
+    /// `max_connections` is this core's share of `upstream.max_connections`, at least 1; the breaker
+    /// is all cores', as is `held`, where answers are counted while they are held.
+    pub fn new(
+        origin: Arc<Origin>,
+        breaker: Arc<Breaker>,
+        max_connections: usize,
+        held: Arc<HeldBytes>,
+        metrics: Arc<UpstreamMetrics>,
+    ) -> Self {
         Self {
+            breaker,
             connector: Connector::new(Arc::clone(&origin), Arc::clone(&metrics)),
             pool: Arc::new(Pool::new(origin.limits.reuse_within, Arc::clone(&metrics))),
             turns: Arc::new(Semaphore::new(max_connections.max(1))),
+            held,
             origin,
             metrics,
         }
@@ -106,6 +123,7 @@ impl Upstream {
     ) -> Result<Answer, E> {
         let deadline = Instant::now() + self.origin.limits.exchange_timeout;
         let turn = self.turn(deadline).await?;
+        let mut ticket = self.breaker.begin()?;
         let mut request = request.into_request();
         let body_progress = request.body().progress();
         let mut fresh_connections = 0;
@@ -117,11 +135,14 @@ impl Upstream {
                     fresh_connections += 1;
                     // Boxed, because the rare handshake is by far the largest part of an exchange
                     // and every request would carry the room for it.
-                    let connection = Box::pin(self.connector.connect(deadline))
-                        .await
-                        .map_err(UpstreamError::not_sent)?;
-                    may_begin()?;
-                    connection
+                    match Box::pin(self.connect(deadline)).await {
+                        Ok(connection) => {
+                            may_begin()?;
+                            ticket.renew()?;
+                            connection
+                        }
+                        Err(error) => return Err(ticket.failed(error).into()),
+                    }
                 }
             };
             facts.attempts += 1;
@@ -145,10 +166,13 @@ impl Upstream {
                     let lease = Lease {
                         received: head.received,
                         connection,
+                        ticket: Some(ticket),
                         pool: Arc::clone(&self.pool),
                         _turn: turn,
                     };
-                    return Ok(answer::receive(head, lease, &self.origin.limits, deadline).await?);
+                    let held = self.held.count();
+                    let limits = &self.origin.limits;
+                    return Ok(answer::receive(head, lease, limits, deadline, held).await?);
                 }
                 Err(Interrupted::GivenBack(untouched))
                     if fresh_connections < MAX_FRESH_CONNECTIONS =>
@@ -156,16 +180,31 @@ impl Upstream {
                     request = *untouched;
                 }
                 Err(Interrupted::GivenBack(_)) => {
-                    return Err(UpstreamError::not_sent(Failure::Reset).into());
+                    let failure = connection
+                        .invalid()
+                        .map_or(Failure::Reset, Failure::Invalid);
+                    let error = UpstreamError::not_sent(failure);
+                    return Err(ticket.failed(error).into());
                 }
-                Err(Interrupted::Failed(error)) => return Err(error.into()),
+                Err(Interrupted::Failed(error)) => {
+                    // A client that is slow to send its body is no fault of MODEN's.
+                    let is_uploaded = body_progress.is_none_or(|body| body.is_whole());
+                    let is_late = matches!(error.failure, Failure::ResponseTimeout);
+                    return Err(match is_uploaded || !is_late {
+                        true => ticket.failed(error),
+                        false => error,
+                    }
+                    .into());
+                }
             }
         }
     }
 
-    /// Closes connections that were idle for longer than `upstream.reuse_within`.
+    /// Closes connections that were idle for longer than `upstream.reuse_within`; lets the breaker
+    /// look at the clock.
     pub fn sweep(&self) {
         self.pool.sweep();
+        self.breaker.sweep();
     }
 
     /// Takes over a connection that somebody else made, as if it had just served a request.
@@ -178,12 +217,23 @@ impl Upstream {
     where
         T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
     {
-        let mut connection = Connection::start(io, None, &self.metrics)
+        let max_header_bytes = self.origin.limits.max_header_bytes;
+        let mut connection = Connection::start(io, None, max_header_bytes, &self.metrics)
             .await
             .map_err(UpstreamError::not_sent)?;
         connection.ready().await;
         self.pool.give_back(connection, Instant::now());
         Ok(())
+    }
+
+    /// A fresh connection, on which nothing came unasked so far.
+    async fn connect(&self, deadline: Instant) -> Result<Connection, UpstreamError> {
+        let connected = self.connector.connect(deadline).await;
+        let connection = connected.map_err(UpstreamError::not_sent)?;
+        match connection.unasked().await {
+            None => Ok(connection),
+            Some(invalid) => Err(UpstreamError::not_sent(Failure::Invalid(invalid))),
+        }
     }
 
     async fn turn(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, UpstreamError> {
@@ -209,16 +259,35 @@ struct Lease {
     /// When the head of the answer was complete.
     received: Instant,
     connection: Connection,
+    /// Gone when the breaker has been told how the exchange ended.
+    ticket: Option<Ticket>,
     pool: Arc<Pool>,
     _turn: OwnedSemaphorePermit,
 }
 
 impl Lease {
     /// The answer was complete: keeps the connection for the next request.
-    fn give_back(self) {
+    fn give_back(self, status: StatusCode) {
         let now = Instant::now();
+        if let Some(ticket) = self.ticket {
+            ticket.answered(status, now);
+        }
         let took = now - self.received;
         self.pool.metrics.answer.observe(took.as_secs_f64());
         self.pool.give_back(self.connection, now);
+    }
+
+    /// The answer is too long to be held, and will be passed on as it comes.
+    fn is_answering(&mut self, status: StatusCode) {
+        let ticket = self.ticket.take();
+        self.ticket = ticket.and_then(|ticket| ticket.is_answering(status, self.received));
+    }
+
+    /// The answer broke off: closes the connection.
+    fn fail(self, error: UpstreamError) -> UpstreamError {
+        match self.ticket {
+            Some(ticket) => ticket.failed(error),
+            None => error,
+        }
     }
 }

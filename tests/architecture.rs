@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// The rooms from the ground up; ARCHITECTURE.md shows the same table.
 const FLOORS: [&[&str]; 12] = [
-    &["secret", "domain", "body", "systemd"],
+    &["secret", "domain", "body", "framing", "systemd"],
     &["config"],
     &["telemetry"],
     &["client_auth", "limits", "routing", "server"],

@@ -9,7 +9,7 @@ use super::Parts;
 use crate::credentials::CredentialFacts;
 use crate::domain::Environment;
 use crate::limits::{Limits, PolicyStatus};
-use crate::telemetry::metrics::UpstreamMetrics;
+use crate::proxy::Load;
 
 /// The version of this program, and the commit that it was built from.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -37,6 +37,7 @@ pub(super) struct Status {
     credential: Option<CredentialStatus>,
     /// In the order of the configuration.
     limits: Vec<PolicyStatus>,
+    load: LoadStatus,
     upstream: UpstreamStatus,
 }
 
@@ -57,12 +58,25 @@ struct CredentialStatus {
     source: Option<&'static str>,
 }
 
+/// How much is going on, and the most of it.
+#[derive(Debug, Serialize)]
+struct LoadStatus {
+    /// Requests from their admission to the end of their reply.
+    in_flight: u64,
+    max_in_flight: u64,
+    /// Of request bodies and answers.
+    held_bytes: u64,
+    max_held_bytes: u64,
+}
+
 /// The way to MODEN.
 #[derive(Debug, Serialize)]
 struct UpstreamStatus {
     connections: ConnectionsStatus,
     /// For how long MODEN's own limit is still honoured.
     held_off_seconds: Option<u64>,
+    /// `closed`, `open`, `half-open` or `off`.
+    breaker: &'static str,
 }
 
 /// Open connections to MODEN.
@@ -90,7 +104,8 @@ impl Status {
             listeners: parts.listeners.clone(),
             credential: parts.credentials.facts().map(CredentialStatus::new),
             limits: snapshot.limits().status(),
-            upstream: UpstreamStatus::of(&parts.metrics.upstream(), snapshot.limits()),
+            load: LoadStatus::of(snapshot.load()),
+            upstream: UpstreamStatus::of(parts, snapshot.limits()),
         }
     }
 }
@@ -105,14 +120,27 @@ impl PauseStatus {
     }
 }
 
+impl LoadStatus {
+    fn of(load: &Load) -> Self {
+        Self {
+            in_flight: load.in_flight(),
+            max_in_flight: load.max_in_flight(),
+            held_bytes: load.held().now(),
+            max_held_bytes: load.held().max(),
+        }
+    }
+}
+
 impl UpstreamStatus {
-    fn of(metrics: &UpstreamMetrics, limits: &Limits) -> Self {
+    fn of(parts: &Parts, limits: &Limits) -> Self {
+        let metrics = parts.metrics.upstream();
         Self {
             connections: ConnectionsStatus {
                 busy: metrics.busy.get(),
                 idle: metrics.idle.get(),
             },
             held_off_seconds: limits.hold_off_left().map(|left| left.as_secs()),
+            breaker: parts.breaker.state().as_str(),
         }
     }
 }

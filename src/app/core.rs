@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Health;
+use crate::body::HeldBytes;
 use crate::proxy::{Proxy, Snapshot};
 use crate::server::Accepted;
 use crate::telemetry::access_log::LineBuffer;
 use crate::telemetry::metrics::UpstreamMetrics;
-use crate::upstream::{Origin, Upstream};
+use crate::upstream::{Breaker, Origin, Upstream};
 
 /// How often a core gives a sign of life and sweeps its pool.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -27,8 +28,10 @@ pub(super) struct Parts {
     pub(super) index: usize,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) origin: Arc<Origin>,
+    pub(super) breaker: Arc<Breaker>,
     pub(super) max_upstream_connections: usize,
     pub(super) access_log: LineBuffer,
+    pub(super) held: Arc<HeldBytes>,
     pub(super) upstream_metrics: Arc<UpstreamMetrics>,
     pub(super) health: Arc<Health>,
     pub(super) draining: CancellationToken,
@@ -159,7 +162,9 @@ async fn run(
     let exchanges = TaskTracker::new();
     let upstream = Upstream::new(
         parts.origin,
+        parts.breaker,
         parts.max_upstream_connections,
+        parts.held,
         parts.upstream_metrics,
     );
     let proxy = Proxy::new(

@@ -74,6 +74,12 @@ pub struct ListenerConfig {
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
     pub max_header_bytes: usize,
+    /// Fields of a request's head, and of its trailers; default 100, which is also the most.
+    #[schemars(range(min = 1, max = 100))]
+    pub max_header_fields: usize,
+    /// Requests on one connection, the last of which is answered with `Connection: close`; default
+    /// 10000, zero for no limit.
+    pub max_requests_per_connection: u64,
     /// The longest body of a request; default 4 MiB, zero allows empty ones only.
     #[serde(with = "units::size")]
     #[schemars(with = "units::SizeText")]
@@ -97,6 +103,8 @@ impl Default for ListenerConfig {
             max_connections: 10_000,
             max_connections_per_address: 0,
             max_header_bytes: 16 * 1024,
+            max_header_fields: 100,
+            max_requests_per_connection: 10_000,
             max_body_bytes: 4 * 1024 * 1024,
             tls: None,
         }

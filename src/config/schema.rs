@@ -6,6 +6,7 @@
 //! types of a file, and what remains fits the types.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use config::{Map, Value, ValueKind};
 use schemars::generate::SchemaSettings;
@@ -32,9 +33,11 @@ pub fn schema() -> Json {
 pub(super) struct KnownKeys(Json);
 
 impl KnownKeys {
-    /// Makes the list from the types of all sections.
-    pub(super) fn build() -> Self {
-        Self(schema())
+    /// The list, made from the types of all sections the first time that it is asked for: to make
+    /// it takes longer than to read a file by it.
+    pub(super) fn all() -> &'static Self {
+        static ALL: LazyLock<KnownKeys> = LazyLock::new(|| KnownKeys(schema()));
+        &ALL
     }
 
     /// Takes everything out of a layer that the schema does not know, and tells it.
@@ -116,7 +119,11 @@ impl Walk<'_> {
 
     fn value(&mut self, node: &Json, path: &str, value: &mut Value) -> bool {
         let origin = origin(value).to_owned();
-        let wanted = node.get("type").and_then(Json::as_str);
+        let wanted = match value.kind {
+            // A table, or one of some words.
+            ValueKind::Table(_) if node.get("properties").is_some() => Some("object"),
+            _ => node.get("type").and_then(Json::as_str),
+        };
         if wanted == Some("array") && !self.lists_allowed {
             let message = "is a list, or in one; lists are set in files only";
             self.report.fault_in(&origin, path, message);

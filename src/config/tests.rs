@@ -1,5 +1,6 @@
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -82,6 +83,16 @@ fn message(result: Result<Loaded, ConfigFaults>, key: &str) -> String {
     assert_eq!(faults.len(), 1, "{faults:?}");
     assert_eq!(faults[0].key, key, "{faults:?}");
     faults[0].message.clone()
+}
+
+#[test]
+fn wants_room_for_one_body_at_least() {
+    let text = "[server]\nmax_held_bytes = \"64KiB\"\n[upstream]\nhold_body = \"65KiB\"";
+    let message = message(load_with_credential(text), "server.max_held_bytes");
+    assert!(message.contains("upstream.hold_body"), "{message}");
+    let text = text.replace("65KiB", "64KiB");
+    let config = load_with_credential(&text).expect("it fits").config;
+    assert_eq!(config.server.max_held_bytes, 64 * 1024);
 }
 
 #[test]
@@ -209,6 +220,36 @@ fn says_what_was_expected_and_of_which_type_the_value_is() {
             "expected \"bundled\" or \"platform\", found another string",
         ),
         (
+            "[upstream]\nbreaker = \"on\"",
+            "upstream.breaker",
+            "expected a table such as { failures = 50 }, or \"off\", found another string",
+        ),
+        (
+            "[upstream]\nbreaker = 50",
+            "upstream.breaker",
+            "expected a table such as { failures = 50 }, or \"off\", found an integer",
+        ),
+        (
+            "[upstream]\nbreaker = { failures = 0 }",
+            "upstream.breaker.failures",
+            "expected an integer of at least 1, found a smaller one",
+        ),
+        (
+            "[upstream]\nbreaker = { window = 10 }",
+            "upstream.breaker.window",
+            "expected a duration with a unit such as \"5s\", found an integer",
+        ),
+        (
+            "[upstream]\nbreaker = { open_for = \"0s\" }",
+            "upstream.breaker.open_for",
+            "expected a duration longer than zero, found zero",
+        ),
+        (
+            "[upstream]\nbreaker = { open = \"1s\" }",
+            "upstream.breaker.open",
+            "is an unknown key; did you mean open_for?",
+        ),
+        (
             "[[listeners]]\nallow_anonymous = \"yes\"",
             "listeners[0].allow_anonymous",
             "expected true or false, found a string",
@@ -291,7 +332,8 @@ fn names_the_nearest_known_key() {
     let far = message_of("[server]\nqqqq = 1", "server.qqqq");
     assert_eq!(
         far,
-        "is an unknown key; known here: drain_delay, drain_timeout, threads"
+        "is an unknown key; known here: drain_delay, drain_timeout, max_held_bytes, max_in_flight, \
+         threads"
     );
     let quoted = message_of(
         "\"listeners[0].allow_anonymous\" = true",
@@ -308,7 +350,6 @@ fn knows_no_key_whose_feature_is_not_built() {
         ("environments.sandbox", "max_age = \"90d\""),
         ("environments.sandbox", "armed = true"),
         ("upstream", "http2 = \"off\""),
-        ("upstream", "breaker = \"off\""),
         ("routes", "order_key = \"/sn\""),
         ("telemetry", "leak_check = true"),
     ];
@@ -565,6 +606,53 @@ fn knows_the_least_size_of_a_head() {
         |size: &str| load_with_credential(&format!("[[listeners]]\nmax_header_bytes = {size}"));
     assert!(sized("\"8KiB\"").is_ok());
     message(sized("\"8191B\""), "listeners[0].max_header_bytes");
+    let sized =
+        |size: &str| load_with_credential(&format!("[upstream]\nmax_header_bytes = {size}"));
+    for size in ["\"8KiB\"", "\"1MiB\""] {
+        assert!(sized(size).is_ok());
+    }
+    for size in ["\"8191B\"", "\"1025KiB\"", "\"0B\""] {
+        message(sized(size), "upstream.max_header_bytes");
+    }
+}
+
+#[test]
+fn a_breaker_is_set_key_by_key_or_turned_off() {
+    let breaker = |text: &str, over: &[(&str, &str)]| {
+        let folder = folder(&[("gateway.toml", &format!("[upstream]\n{text}\n{CREDENTIAL}"))]);
+        let loaded = load(&LoadOptions {
+            paths: vec![folder.path().join("gateway.toml")],
+            environment: Some("sandbox".into()),
+            variables: variables(over),
+            ..LoadOptions::default()
+        });
+        loaded.expect("complete").config.upstream.breaker
+    };
+    let few = |open_for| {
+        BreakerConfig::On(BreakerSettings {
+            failures: 5,
+            open_for: Duration::from_secs(open_for),
+            ..BreakerSettings::default()
+        })
+    };
+    let off = ("MODEN_GATEWAY__UPSTREAM__BREAKER", "off");
+    let long = ("MODEN_GATEWAY__UPSTREAM__BREAKER__OPEN_FOR", "1m");
+    assert_eq!(breaker("breaker = { failures = 5 }", &[]), few(5));
+    assert_eq!(breaker("breaker = { failures = 5 }", &[long]), few(60));
+    assert_eq!(
+        breaker("breaker = { failures = 5 }", &[off]),
+        BreakerConfig::Off
+    );
+    assert_eq!(breaker("breaker = \"off\"", &[]), BreakerConfig::Off);
+}
+
+#[test]
+fn knows_how_many_fields_a_head_can_have() {
+    let fields =
+        |count| load_with_credential(&format!("[[listeners]]\nmax_header_fields = {count}"));
+    assert!(fields(1).is_ok() && fields(100).is_ok());
+    message(fields(0), "listeners[0].max_header_fields");
+    message(fields(101), "listeners[0].max_header_fields");
 }
 
 #[test]

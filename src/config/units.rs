@@ -123,9 +123,12 @@ pub(super) mod size {
         N: Copy + TryInto<u64>,
         S: Serializer,
     {
-        let bytes = (*size).try_into().unwrap_or(u64::MAX);
-        let text = bytesize::ByteSize::b(bytes).display().iec().to_string();
-        serializer.serialize_str(&text.replace(".0 ", "").replace(' ', ""))
+        let bytes: u64 = (*size).try_into().unwrap_or(u64::MAX);
+        // In the largest unit of which it is a whole number: a rounded size would be another one.
+        let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+        let whole = |(unit, _): &(u64, &str)| bytes > 0 && bytes.is_multiple_of(*unit);
+        let (unit, name) = units.into_iter().find(whole).unwrap_or((1, "B"));
+        serializer.collect_str(&format_args!("{}{name}", bytes / unit))
     }
 
     pub(in super::super) fn deserialize<'de, N, D>(deserializer: D) -> Result<N, D::Error>
@@ -174,6 +177,8 @@ impl JsonSchema for SizeText {
 
 #[cfg(test)]
 mod tests {
+    use serde::{Deserialize, Serialize};
+
     use super::*;
 
     #[test]
@@ -208,6 +213,30 @@ mod tests {
         assert_eq!(parse_size("64KiB"), Ok(65_536));
         assert_eq!(parse_size("64 kB"), Ok(64_000));
         assert_eq!(parse_size("4MiB"), Ok(4 << 20));
+    }
+
+    #[test]
+    fn writes_every_size_so_that_it_is_read_as_the_same() {
+        #[derive(Serialize, Deserialize)]
+        struct Size(#[serde(with = "size")] u64);
+        for (bytes, written) in [
+            (0, "0B"),
+            (512, "512B"),
+            (1_500, "1500B"),
+            (65_536, "64KiB"),
+            (64_000, "64000B"),
+            (1025 * 1024, "1025KiB"),
+            (4 << 20, "4MiB"),
+            (1 << 30, "1GiB"),
+            (u64::MAX, "18446744073709551615B"),
+        ] {
+            let text = serde_json::to_string(&Size(bytes)).expect("a string");
+            assert_eq!(text, format!("\"{written}\""));
+            if bytes <= LARGEST_BYTES {
+                let Size(again) = serde_json::from_str(&text).expect("it was written here");
+                assert_eq!(again, bytes);
+            }
+        }
     }
 
     #[test]

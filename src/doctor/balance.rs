@@ -9,14 +9,16 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use serde::Deserialize;
 
 use super::report::{Check, Finding, Status};
-use crate::body::RequestBody;
+use crate::body::{HeldBytes, RequestBody};
 use crate::client_auth::ClientIdentity;
 use crate::config::Config;
 use crate::credentials::{Credential, Credentials};
 use crate::domain::PathCharacters;
 use crate::proxy::{headers, path};
 use crate::telemetry::metrics::UpstreamMetrics;
-use crate::upstream::{Answer, AnswerBody, ExchangeFacts, Origin, Upstream, UpstreamError};
+use crate::upstream::{
+    Answer, AnswerBody, Breaker, ExchangeFacts, Origin, Upstream, UpstreamError,
+};
 
 /// The endpoint that tells the balance and changes nothing, as a client would call it.
 ///
@@ -53,7 +55,10 @@ pub(super) async fn examine(
             .map(|c| Finding::skipped(c, reason))
             .into();
     };
-    let upstream = Upstream::new(Arc::clone(origin), 1, Arc::clone(metrics));
+    // One answer, bounded by upstream.hold_answer.
+    let held = Arc::new(HeldBytes::new(u64::MAX));
+    let breaker = Arc::new(Breaker::off());
+    let upstream = Upstream::new(Arc::clone(origin), breaker, 1, held, Arc::clone(metrics));
     let asked = SystemTime::now();
     let may_begin = || Ok::<_, UpstreamError>(());
     let answer = upstream
@@ -166,7 +171,7 @@ fn tells_success(body: &AnswerBody) -> bool {
     struct Success {
         status: String,
     }
-    let AnswerBody::Held(body) = body else {
+    let AnswerBody::Held(body, _) = body else {
         return false;
     };
     serde_json::from_slice::<Success>(body).is_ok_and(|balance| balance.status == "success")
@@ -178,7 +183,7 @@ fn refusal_code(body: &AnswerBody) -> Option<i64> {
     struct Refusal {
         code: i64,
     }
-    let AnswerBody::Held(body) = body else {
+    let AnswerBody::Held(body, _) = body else {
         return None;
     };
     let refusal: Refusal = serde_json::from_slice(body).ok()?;

@@ -19,6 +19,7 @@ const LIST_WIDTH: usize = 84;
 impl fmt::Display for Explanation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (fate, rows) = match &self.result {
+            Fate::Refused(answered) if answered.status < 400 => ("answered here", answered.rows()),
             Fate::Refused(refused) => ("refused", refused.rows()),
             Fate::Forwarded(forwarded) => ("forwarded", forwarded.rows()),
         };

@@ -8,6 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio_util::task::TaskTracker;
 
 use super::record::Record;
+use crate::body::Held;
 use crate::domain::Outcome;
 use crate::upstream::{AnswerStream, UpstreamError};
 
@@ -17,15 +18,30 @@ pub struct ReplyBody(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    /// Whole; `None` once hyper has taken it.
-    Held(Option<Bytes>),
+    Held {
+        /// Whole; `None` once hyper has taken it.
+        bytes: Option<Bytes>,
+        /// Counts an answer of MODEN's until hyper drops it.
+        _held: Option<Held>,
+    },
     Streamed(Box<StreamedReply>),
 }
 
 impl ReplyBody {
     /// A reply that is here in full.
     pub(super) fn held(bytes: Bytes) -> Self {
-        Self(Kind::Held(Some(bytes)))
+        Self(Kind::Held {
+            bytes: Some(bytes),
+            _held: None,
+        })
+    }
+
+    /// An answer of MODEN's that is here in full.
+    pub(super) fn counted(bytes: Bytes, held: Held) -> Self {
+        Self(Kind::Held {
+            bytes: Some(bytes),
+            _held: Some(held),
+        })
     }
 
     /// An answer that is passed on as it comes; `record` is written when it ends.
@@ -97,7 +113,7 @@ impl Body for ReplyBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, UpstreamError>>> {
         let reply = match &mut self.get_mut().0 {
-            Kind::Held(bytes) => {
+            Kind::Held { bytes, .. } => {
                 let bytes = bytes.take().filter(|bytes| !bytes.is_empty());
                 return Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))));
             }
@@ -117,7 +133,7 @@ impl Body for ReplyBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Held(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Kind::Held { bytes, .. } => bytes.as_ref().is_none_or(Bytes::is_empty),
             // Asked before the last poll, this would cut off the record's view of the end.
             Kind::Streamed(reply) => reply.passage.is_none(),
         }
@@ -125,7 +141,7 @@ impl Body for ReplyBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Held(bytes) => {
+            Kind::Held { bytes, .. } => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
             Kind::Streamed(reply) => reply

@@ -3,20 +3,31 @@
 use http::HeaderValue;
 
 use super::control::Paused;
+use super::load::Overloaded;
 use super::path::{PathError, TargetError};
 use crate::body::BodyError;
 use crate::credentials::CredentialUnavailable;
 use crate::domain::Outcome;
 use crate::limits::Denied;
 use crate::routing::RouteError;
-use crate::upstream::UpstreamError;
+use crate::server::Malformed;
+use crate::upstream::{Failure, UpstreamError};
 
 /// A request that ends with an answer of the gateway's own; `reply.rs` gives each its face.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProxyError {
+    /// What came is no request.
+    #[error("what the client sent is no request")]
+    Malformed(Malformed),
     /// `Host` is missing, there twice, or no host.
     #[error("the request names no host, several, or an invalid one")]
     HostInvalid,
+    /// The target has no form, or one that does not go with the method.
+    #[error("the request target is none for this method")]
+    TargetMalformed,
+    /// `Max-Forwards` of an OPTIONS request is no number.
+    #[error("Max-Forwards is no number")]
+    MaxForwardsInvalid,
     /// The target could be read in more than one way, or the query cannot be sent as it is.
     #[error("the path could be read in more than one way")]
     PathAmbiguous,
@@ -29,6 +40,9 @@ pub(super) enum ProxyError {
     /// No route has this path.
     #[error("no route has this path")]
     RouteNotFound,
+    /// The method is neither a usual one nor one of any route.
+    #[error("the method is not known")]
+    MethodUnknown,
     /// The path has routes, none of them with this method.
     #[error("the method is not allowed here")]
     MethodNotAllowed {
@@ -53,12 +67,18 @@ pub(super) enum ProxyError {
     /// An operator has paused the gateway.
     #[error(transparent)]
     Paused(#[from] Paused),
+    /// The process has no place for another request.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
     /// There is no credential to send.
     #[error("no usable credential is loaded")]
     CredentialUnavailable,
     /// MODEN answered 401: it did not accept our credential.
     #[error("the upstream rejected the gateway's credential")]
     CredentialRejected,
+    /// MODEN answered 421: it is not the server that was asked for.
+    #[error("the upstream says that it is not the one that was asked for")]
+    Misdirected,
     /// The exchange ended without a complete answer.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -69,12 +89,16 @@ impl ProxyError {
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Upstream(error) => error.outcome,
-            Self::CredentialRejected => Outcome::Answered,
-            Self::HostInvalid
+            Self::CredentialRejected | Self::Misdirected => Outcome::Answered,
+            Self::Malformed(_)
+            | Self::HostInvalid
+            | Self::TargetMalformed
+            | Self::MaxForwardsInvalid
             | Self::PathAmbiguous
             | Self::UriTooLong
             | Self::EnvironmentMismatch
             | Self::RouteNotFound
+            | Self::MethodUnknown
             | Self::MethodNotAllowed { .. }
             | Self::ExpectationFailed
             | Self::LoopDetected
@@ -82,8 +106,24 @@ impl ProxyError {
             | Self::Body(_)
             | Self::LengthRequired
             | Self::Paused(_)
+            | Self::Overloaded(_)
             | Self::CredentialUnavailable => Outcome::NotSent,
         }
+    }
+
+    /// How long the client should wait, where that is not the same for all errors of a kind; whole
+    /// seconds, at least 1.
+    pub(super) fn retry_after_seconds(&self) -> Option<u64> {
+        let wait = match self {
+            Self::LimitExceeded(denied) => return Some(denied.retry_after_seconds()),
+            Self::Upstream(UpstreamError {
+                failure: Failure::BreakerOpen(wait),
+                ..
+            }) => *wait,
+            _ => return None,
+        };
+        let begun = u64::from(wait.subsec_nanos() > 0);
+        Some((wait.as_secs() + begun).max(1))
     }
 }
 

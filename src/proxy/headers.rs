@@ -189,6 +189,48 @@ pub fn is_own_loop(headers: &HeaderMap) -> bool {
         .any(|line| names_us(line.as_bytes()))
 }
 
+/// How many more hops a client wants its request to take; `None` where it does not say.
+///
+/// A number beyond what is counted here is as good as none at all, and stands for the largest.
+///
+/// # Errors
+/// It says so twice, or not in digits.
+///
+/// # Source
+/// RFC 9110, 7.6.2.
+pub fn max_forwards(headers: &HeaderMap) -> Result<Option<u64>, NotANumber> {
+    let mut lines = headers.get_all(header::MAX_FORWARDS).iter();
+    let (line, None) = (lines.next(), lines.next()) else {
+        return Err(NotANumber);
+    };
+    let Some(digits) = line.map(HeaderValue::as_bytes) else {
+        return Ok(None);
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(NotANumber);
+    }
+    Ok(Some(digits.iter().fold(0_u64, |number, digit| {
+        let digit = u64::from(digit - b'0');
+        number.saturating_mul(10).saturating_add(digit)
+    })))
+}
+
+/// A field that must be a number and is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the field is no number")]
+pub struct NotANumber;
+
+/// Counts this hop in `Max-Forwards`, if it is there; a request that names none gets none.
+///
+/// # Source
+/// RFC 9110, 7.6.2.
+pub fn count_hop(headers: &mut HeaderMap) {
+    if let Ok(Some(hops)) = max_forwards(headers) {
+        let left = HeaderValue::from(hops.saturating_sub(1));
+        headers.insert(header::MAX_FORWARDS, left);
+    }
+}
+
 /// The client's own id for the request, if it sent exactly one and it fits
 /// `[A-Za-z0-9._~-]{1,128}`; otherwise the caller makes one.
 ///
@@ -218,14 +260,37 @@ pub fn names_one_host(headers: &HeaderMap, received: Version) -> bool {
     }
 }
 
-/// Whether every byte can stand in a host or its port; an empty value names no host, validly.
+/// Whether this is a host and perhaps a port; an empty value names no host, validly.
 ///
 /// # Source
-/// RFC 3986, 3.2.2: `uri-host`, without user information.
+/// RFC 9110, 7.2; RFC 3986, 3.2.2 and 3.2.3: `uri-host [ ":" port ]`, without user information.
 fn is_host(value: &[u8]) -> bool {
-    value
-        .iter()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(byte))
+    let (is_name, after) = match value.strip_prefix(b"[") {
+        Some(literal) => {
+            let Some(end) = literal.iter().position(|byte| *byte == b']') else {
+                return false;
+            };
+            let (literal, after) = literal.split_at(end);
+            let is_address = !literal.is_empty()
+                && literal
+                    .iter()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b":.-_~".contains(byte));
+            (is_address, after.get(1..).unwrap_or_default())
+        }
+        None => {
+            let end = value.iter().position(|byte| *byte == b':');
+            let (name, after) = value.split_at(end.unwrap_or(value.len()));
+            let is_name = name
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte));
+            (is_name, after)
+        }
+    };
+    let is_port = match after.strip_prefix(b":") {
+        Some(port) => port.len() <= 5 && port.iter().all(u8::is_ascii_digit),
+        None => after.is_empty(),
+    };
+    is_name && is_port
 }
 
 /// Removes every field that a `Connection` line names, then `Connection`.

@@ -7,10 +7,11 @@ use http::request;
 use http::uri::PathAndQuery;
 
 use super::error::ProxyError;
-use super::{check_head, path, path_and_query, reply};
+use super::{asks_for_everything, check_head, path, path_and_query, reply};
 use crate::config::Config;
 use crate::domain::RouteName;
 use crate::routing::Routes;
+use crate::server::Malformed;
 
 /// The way that an admitted request takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,16 +24,16 @@ pub struct Way {
     pub target: PathAndQuery,
 }
 
-/// How a request that is not admitted is answered.
+/// How a request that is not sent on is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The status.
     pub status: u16,
-    /// The stable code of the problem document.
-    pub code: &'static str,
-    /// The problem document's sentence about it.
+    /// The stable code of the problem document; none where the reply is no error.
+    pub code: Option<&'static str>,
+    /// The problem document's sentence about it, or what stands for it.
     pub detail: &'static str,
-    /// The value of `Allow`, with 405 only.
+    /// The value of `Allow`, with 405 and with the answer to `OPTIONS *`.
     pub allow: Option<String>,
 }
 
@@ -41,12 +42,20 @@ pub struct Refusal {
 /// # Errors
 /// The [`Refusal`] that its client would get.
 pub fn preview(config: &Config, head: &request::Parts) -> Result<Way, Refusal> {
-    find_way(config, head).map_err(|error| reply::foretell(&error))
+    let routes = Routes::build(&config.routes);
+    check_head(head, &routes).map_err(|error| reply::foretell(&error))?;
+    if asks_for_everything(head) {
+        return Err(reply::foretell_list(routes.all_methods()));
+    }
+    find_way(config, head, &routes).map_err(|error| reply::foretell(&error))
 }
 
-fn find_way(config: &Config, head: &request::Parts) -> Result<Way, ProxyError> {
-    let routes = Routes::build(&config.routes);
-    check_head(head, &routes)?;
+/// What a client gets whose bytes are no request.
+pub fn foretell(why: Malformed) -> Refusal {
+    reply::foretell(&ProxyError::Malformed(why))
+}
+
+fn find_way(config: &Config, head: &request::Parts, routes: &Routes) -> Result<Way, ProxyError> {
     let path = path::resolve(
         path_and_query(&head.uri),
         config.environment,

@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::code::Code;
 use super::headers;
+use super::load::{Overloaded, Place};
 use super::reply::Marks;
 use super::snapshot::Snapshot;
-use crate::body::StreamProgress;
+use crate::body::{RequestBody, StreamProgress};
 use crate::client_auth::ClientIdentity;
 use crate::credentials::Slot;
 use crate::domain::Outcome;
@@ -68,11 +69,14 @@ pub(super) struct Record {
     started: Instant,
     exchange_id: Uuid,
     request_id: HeaderValue,
-    method: Method,
-    uri: Uri,
+    /// What was asked for; `None` where what came is no request.
+    asked: Option<(Method, Uri)>,
+    is_head: bool,
     route: Option<Arc<Route>>,
     /// Held until the answer is here or, streamed, delivered: so long the request counts as running.
     permit: Option<Permit>,
+    /// Held as long; none before step 4.
+    place: Option<Place>,
     client: Option<ClientIdentity>,
     slot: Option<Slot>,
     /// Connections tried, as `upstream` counts them.
@@ -101,8 +105,32 @@ impl Record {
         request: &Request<B>,
         connection: Arc<ConnectionInfo>,
     ) -> Self {
-        let exchange_id = Uuid::now_v7();
         let request_id = headers::request_id(request.headers()).cloned();
+        let mut record = Self::new(book, snapshot, connection, request_id);
+        record.asked = Some((request.method().clone(), request.uri().clone()));
+        record.is_head = request.method() == Method::HEAD;
+        record
+    }
+
+    /// Starts the record of what came and is no request.
+    pub(super) fn begin_unread(
+        book: &Arc<Book>,
+        snapshot: &Arc<Snapshot>,
+        is_head: bool,
+        connection: Arc<ConnectionInfo>,
+    ) -> Self {
+        let mut record = Self::new(book, snapshot, connection, None);
+        record.is_head = is_head;
+        record
+    }
+
+    fn new(
+        book: &Arc<Book>,
+        snapshot: &Arc<Snapshot>,
+        connection: Arc<ConnectionInfo>,
+        request_id: Option<HeaderValue>,
+    ) -> Self {
+        let exchange_id = Uuid::now_v7();
         snapshot.metrics.in_flight.inc();
         Self {
             book: Arc::clone(book),
@@ -111,10 +139,11 @@ impl Record {
             started: Instant::now(),
             exchange_id,
             request_id: request_id.unwrap_or_else(|| id_header(&exchange_id)),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
+            asked: None,
+            is_head: false,
             route: None,
             permit: None,
+            place: None,
             client: None,
             slot: None,
             facts: ExchangeFacts::default(),
@@ -147,7 +176,7 @@ impl Record {
 
     /// Whether the client wants the head of the answer only.
     pub(super) fn is_head(&self) -> bool {
-        self.method == Method::HEAD
+        self.is_head
     }
 
     /// The listener that it came in by.
@@ -157,6 +186,16 @@ impl Record {
 
     pub(super) fn set_route(&mut self, route: &Arc<Route>) {
         self.route = Some(Arc::clone(route));
+    }
+
+    /// Takes a place in the process for this request, with room for as much of its body; both are
+    /// given back when the record is dropped.
+    ///
+    /// # Errors
+    /// The process is full.
+    pub(super) fn take_place(&mut self, body_bytes: u64) -> Result<(), Overloaded> {
+        self.place = Some(self.snapshot.load.admit(body_bytes)?);
+        Ok(())
     }
 
     /// Asks all limits for this request; what they admit counts until the record is dropped.
@@ -185,9 +224,12 @@ impl Record {
         self.client = Some(client);
     }
 
-    /// Notes how many bytes of a held body came in.
-    pub(super) fn set_body_bytes(&mut self, bytes: u64) {
-        self.body_bytes = bytes;
+    /// Notes a body that has come in, or the beginning of one.
+    pub(super) fn set_body(&mut self, body: &RequestBody) {
+        self.body_bytes = body.length().unwrap_or_default();
+        if let Some(place) = &mut self.place {
+            place.keep_for_body(body.held_bytes());
+        }
     }
 
     /// From here on a line that nobody finishes must say the worst: bytes may have left.
@@ -218,7 +260,7 @@ impl Record {
             request_id = self.request_id.to_str().unwrap_or_default(),
             exchange_id = %self.exchange_id.as_hyphenated(),
             route = self.route.as_ref().map(|route| route.name.as_str()),
-            method = self.method.as_str(),
+            method = self.asked.as_ref().map(|(method, _)| method.as_str()),
             running = %humantime::format_duration(whole_millis(self.started.elapsed())),
             outcome = self.outcome.as_str(),
             "the end of the drain cut off a request"
@@ -269,8 +311,10 @@ impl Drop for Record {
             if let Some(route) = &self.route {
                 line.plain("route", route.name.as_str());
             }
-            line.text("method", self.method.as_str());
-            line.text("path", self.uri.path());
+            if let Some((method, uri)) = &self.asked {
+                line.text("method", method.as_str());
+                line.text("path", uri.path());
+            }
             line.number("status", u64::from(self.status.as_u16()));
             if let Some(code) = self.code {
                 line.plain("code", code.as_str());

@@ -46,19 +46,38 @@ pub(super) fn pass(
     record.marks().put(Outcome::Answered, &mut head.headers);
     put_limits(&record, &mut head.headers);
     let body = match body {
-        AnswerBody::Held(bytes) => {
+        AnswerBody::Held(bytes, held) => {
             if head.status == StatusCode::PRECONDITION_FAILED {
                 record.moden_code = moden_code(&bytes);
             }
             record.outcome = Outcome::Answered;
             record.reply_bytes = bytes.len() as u64;
-            ReplyBody::held(bytes)
+            ReplyBody::counted(bytes, held)
         }
         AnswerBody::Streamed(stream) => ReplyBody::streamed(stream, record, exchanges),
     };
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;
+    response
+}
+
+/// Answers for this hop which methods may be used; nothing is sent on.
+///
+/// # Source
+/// RFC 9110 sections 9.3.7 and 10.2.1.
+pub(super) fn list_methods(allow: HeaderValue, mut record: Record) -> Response<ReplyBody> {
+    record.status = StatusCode::NO_CONTENT;
+    record.code = None;
+    record.outcome = Outcome::NotSent;
+    let mut response = Response::new(ReplyBody::held(Bytes::new()));
+    *response.status_mut() = record.status;
+    let headers = response.headers_mut();
+    record.marks().put(record.outcome, headers);
+    headers.insert(ALLOW, allow);
+    if record.is_last {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 
@@ -82,6 +101,9 @@ pub(super) fn refuse(error: &ProxyError, mut record: Record) -> Response<ReplyBo
     };
     let headers = response.headers_mut();
     put_limits(&record, headers);
+    if let Some(seconds) = error.retry_after_seconds() {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
     if let Some(denied) = denied {
         put_denial(denied, &record, headers);
         record.limit = Some(Arc::clone(&denied.policy));
@@ -104,9 +126,19 @@ pub(super) fn foretell(error: &ProxyError) -> Refusal {
     };
     Refusal {
         status: face.status.as_u16(),
-        code: face.code.as_str(),
+        code: Some(face.code.as_str()),
         detail: face.detail,
         allow,
+    }
+}
+
+/// What [`list_methods`] would say, for those who only ask.
+pub(super) fn foretell_list(allow: &HeaderValue) -> Refusal {
+    Refusal {
+        status: StatusCode::NO_CONTENT.as_u16(),
+        code: None,
+        detail: "the gateway answers for itself; nothing is sent on",
+        allow: allow.to_str().ok().map(str::to_owned),
     }
 }
 
@@ -123,10 +155,8 @@ fn put_limits(record: &Record, headers: &mut HeaderMap) {
     }
 }
 
-/// Tells when to come again.
+/// Tells what the policy that denied has to say.
 fn put_denial(denied: &Denied, record: &Record, headers: &mut HeaderMap) {
-    let seconds = HeaderValue::from(denied.retry_after_seconds());
-    headers.insert(RETRY_AFTER, seconds);
     if let Some(field) = &denied.field {
         headers.insert(RATELIMIT, field.clone());
     }

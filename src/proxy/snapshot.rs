@@ -7,13 +7,14 @@ use http::HeaderValue;
 use super::code::Code;
 use super::control::Control;
 use super::headers::RequestCleaner;
+use super::load::Load;
 use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::domain::Environment;
 use crate::limits::Limits;
 use crate::routing::Routes;
 use crate::telemetry::metrics::{Metrics, ProxyMetrics};
-use crate::upstream::Origin;
+use crate::upstream::{Breaker, Origin};
 
 /// One generation of the configuration in its working form.
 ///
@@ -36,16 +37,23 @@ pub struct Snapshot {
     pub(super) metrics: ProxyMetrics,
     /// Outlives the generation, as the credentials do.
     pub(super) control: Arc<Control>,
+    /// Outlives the generation, too.
+    pub(super) load: Arc<Load>,
+    /// As `control`.
+    pub(super) breaker: Arc<Breaker>,
 }
 
 impl Snapshot {
     /// Builds the working form of a checked configuration; cannot fail for one.
+    #[expect(clippy::too_many_arguments, reason = "each belongs to another room")]
     pub fn build(
         config: &Config,
         origin: &Origin,
         credentials: Arc<Credentials>,
         limits: Arc<Limits>,
         control: Arc<Control>,
+        load: Arc<Load>,
+        breaker: Arc<Breaker>,
         metrics: &Metrics,
     ) -> Self {
         let route_names = config.routes.iter().map(|route| route.name.as_str());
@@ -62,6 +70,8 @@ impl Snapshot {
             credentials,
             limits,
             control,
+            load,
+            breaker,
             metrics: metrics.proxy(route_names, codes),
         }
     }
@@ -74,6 +84,11 @@ impl Snapshot {
     /// The limits at work.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// How much is going on in the process.
+    pub fn load(&self) -> &Load {
+        &self.load
     }
 
     /// Which of MODEN's environments is served.

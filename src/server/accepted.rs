@@ -193,7 +193,6 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::time::Duration;
 
     use bytes::Bytes;
     use http::{Request, Response};
@@ -201,7 +200,9 @@ mod tests {
     use hyper::body::Incoming;
     use prometheus::{IntCounter, IntGauge};
 
+    use super::super::connection::Malformed;
     use super::*;
+    use crate::config::ListenerConfig;
 
     /// What a silent connection may cost beside its socket: this, and what tokio adds to a task.
     const SILENT_BYTES: usize = 640;
@@ -219,6 +220,15 @@ mod tests {
         ) -> Response<Self::Body> {
             Response::new(Empty::new())
         }
+
+        fn refuse(
+            self,
+            _why: Malformed,
+            _is_head: bool,
+            _connection: Arc<ConnectionInfo>,
+        ) -> Response<Self::Body> {
+            Response::new(Empty::new())
+        }
     }
 
     #[tokio::test]
@@ -230,14 +240,7 @@ mod tests {
             refused: counter(),
             accept_failures: counter(),
         };
-        let info = ListenerInfo {
-            name: "test".to_owned(),
-            header_timeout: Duration::from_secs(5),
-            body_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(60),
-            max_header_bytes: 16 * 1024,
-            max_body_bytes: 1024,
-        };
+        let info = ListenerInfo::new("test".to_owned(), &ListenerConfig::default());
         let permits = Arc::new(Semaphore::new(1));
         let place = Place::wait(&permits, &Arc::new(Semaphore::new(1))).await;
         let socket = TcpListener::bind("127.0.0.1:0").expect("a free port");

@@ -1,6 +1,7 @@
 //! One client connection, from its first byte to its end.
 
-use std::pin::pin;
+use std::fmt;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,8 +16,11 @@ use hyper::server::conn::http1;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::close::{close, refuse};
+use super::guarded::GuardedIo;
 use super::listener::{ConnectionInfo, ListenerInfo};
-use super::watch::{Phase, Watch, WatchedBody, WatchedIo};
+use super::watch::{Phase, Watch, WatchedBody};
+use crate::framing::{HeadLimits, Meaning, Violation};
 
 /// How long a connection without a request is kept while draining.
 ///
@@ -38,7 +42,53 @@ pub trait Service: Clone + Send + 'static {
         request: Request<Incoming>,
         connection: Arc<ConnectionInfo>,
     ) -> impl Future<Output = Response<Self::Body>> + Send;
+
+    /// Answers what is no request; the reply is the connection's last, and its body is not sent
+    /// where a HEAD was meant.
+    fn refuse(
+        self,
+        why: Malformed,
+        is_head: bool,
+        connection: Arc<ConnectionInfo>,
+    ) -> Response<Self::Body>;
 }
+
+/// Why the bytes of a client became no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Their framing is doubtful.
+    Framing(Violation),
+    /// A character stands in the head that may not stand there, or a field has no colon.
+    Character,
+    /// The target is longer than can be read.
+    TargetTooLong,
+    /// The head began and was not complete within `header_timeout`.
+    Late,
+}
+
+impl Malformed {
+    /// What the client is told; `None` where it was only late.
+    pub fn meaning(self) -> Option<Meaning> {
+        match self {
+            Self::Framing(violation) => Some(violation.meaning()),
+            Self::Character => Some(Meaning::Malformed),
+            Self::TargetTooLong => Some(Meaning::TargetTooLong),
+            Self::Late => None,
+        }
+    }
+}
+
+/// hyper has made something else of a head than the guard.
+#[derive(Debug)]
+struct Disagreement;
+
+impl fmt::Display for Disagreement {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a request was framed in two ways")
+    }
+}
+
+impl std::error::Error for Disagreement {}
 
 /// Serves one connection until it ends, goes silent for too long, or is drained.
 ///
@@ -64,41 +114,51 @@ pub async fn serve_connection<T, S>(
     let listener = Arc::clone(&connection.listener);
     let answer = {
         let (watch, draining) = (Arc::clone(&watch), draining.clone());
-        hyper::service::service_fn(move |request| {
-            watch.begin_request();
+        let (service, connection) = (service.clone(), Arc::clone(&connection));
+        hyper::service::service_fn(move |request: Request<Incoming>| {
+            let is_certain = watch.agrees(request.body());
+            if is_certain {
+                watch.begin_request();
+            } else {
+                report_disagreement(&request, &connection);
+            }
+            let is_last = watch.requests() == connection.listener.max_requests_per_connection;
             let (service, connection) = (service.clone(), Arc::clone(&connection));
             let (watch, draining) = (Arc::clone(&watch), draining.clone());
             async move {
+                if !is_certain {
+                    return Err(Disagreement);
+                }
                 // Made here and not outside: a future that is moved in is kept twice, and hyper keeps
                 // room for this one as long as the connection lives.
                 let reply = service.answer(request, connection).await;
                 let mut reply = reply.map(|body| WatchedBody { body, watch });
-                if draining.is_cancelled() {
+                if is_last || draining.is_cancelled() {
                     reply
                         .headers_mut()
                         .insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, std::convert::Infallible>(reply)
+                Ok::<_, Disagreement>(reply)
             }
         })
     };
-    let serving = http1::Builder::new()
+    let limits = HeadLimits {
+        max_bytes: listener.max_header_bytes,
+        max_fields: listener.max_header_fields,
+    };
+    let mut serving = http1::Builder::new()
         .half_close(true)
         // One buffer and one `send` for a small reply: 5 % cheaper than gathering its parts.
         .writev(false)
+        // As much as the guard lets through.
         .max_buf_size(listener.max_header_bytes)
         // Our own timer below tells a slow head from an idle connection; hyper's does not.
         .header_read_timeout(None)
         .serve_connection(
-            WatchedIo {
-                io,
-                watch: Arc::clone(&watch),
-                abort,
-            },
+            GuardedIo::new(io, Arc::clone(&watch), abort, limits),
             answer,
         );
 
-    let mut serving = pin!(serving);
     // Behind `serving`, so that it is dropped first and finds the connection as it was.
     let mut unended = Unended {
         watch: Arc::clone(&watch),
@@ -106,11 +166,12 @@ pub async fn serve_connection<T, S>(
     };
     let mut timer = pin!(tokio::time::sleep(listener.header_timeout));
     let mut drain_began = None;
-    loop {
+    // Nothing is lost of a connection that is closed because no request came.
+    let mut has_last_reply = true;
+    let end = loop {
         tokio::select! {
             biased;
-            // A client's errors are its own affair; every request that was one has its line.
-            _ended = serving.as_mut() => break,
+            ended = &mut serving => break End::Itself(ended),
             () = draining.cancelled(), if drain_began.is_none() => {
                 drain_began = Some(Instant::now());
             }
@@ -119,14 +180,67 @@ pub async fn serve_connection<T, S>(
         let next = match look(&watch, &listener, drain_began) {
             Look::Again(wait) => wait,
             Look::Idle => {
-                serving.as_mut().graceful_shutdown();
+                Pin::new(&mut serving).graceful_shutdown();
+                has_last_reply = false;
                 listener.idle_timeout
             }
-            Look::Stuck => break,
+            Look::Late => break End::Late,
+            Look::Stuck => break End::Stuck,
         };
         timer.as_mut().reset(Instant::now() + next);
+    };
+    let io = serving.into_parts().io;
+    let refused = match &end {
+        End::Late => Some(Malformed::Late),
+        End::Itself(ended) => io
+            .refusal()
+            .map(Malformed::Framing)
+            .or(refused_by_hyper(ended, &watch)),
+        End::Stuck => None,
+    };
+    // In boxes, because few connections come here and all would have to have room for it.
+    if let Some(why) = refused {
+        let reply = service.refuse(why, io.is_head(), connection);
+        watch.give_up_head();
+        Box::pin(refuse(io, reply, draining)).await;
+    } else if has_last_reply && matches!(end, End::Itself(Ok(()))) {
+        Box::pin(close(io, draining)).await;
     }
     unended.dropped_idle = None;
+}
+
+/// How serving a connection ended.
+enum End {
+    /// hyper has ended it. A client's errors are its own affair; every request that was one has its
+    /// line.
+    Itself(hyper::Result<()>),
+    /// A head did not become complete.
+    Late,
+    /// The client takes nothing of its reply.
+    Stuck,
+}
+
+/// What hyper has refused of itself: the guard looks at the framing only.
+fn refused_by_hyper(ended: &hyper::Result<()>, watch: &Watch) -> Option<Malformed> {
+    let error = ended.as_ref().err()?;
+    if !error.is_parse() || watch.owes_reply() {
+        return None;
+    }
+    Some(match error.is_parse_too_large() {
+        true => Malformed::TargetTooLong,
+        false => Malformed::Character,
+    })
+}
+
+/// Either reader has a fault, and whoever sent this may know which.
+#[cold]
+fn report_disagreement(request: &Request<Incoming>, connection: &ConnectionInfo) {
+    tracing::error!(
+        peer = connection.peer,
+        listener = connection.listener.name,
+        method = request.method().as_str(),
+        "a request was framed in two ways; its connection is closed and nothing was forwarded"
+    );
 }
 
 /// Counts a connection that is dropped without a request on it.
@@ -154,7 +268,9 @@ enum Look {
     Again(Duration),
     /// No request came.
     Idle,
-    /// A head did not become complete, or the client takes nothing of its reply.
+    /// A head did not become complete.
+    Late,
+    /// The client takes nothing of its reply.
     Stuck,
 }
 
@@ -178,8 +294,8 @@ fn look(watch: &Watch, listener: &ListenerInfo, drain_began: Option<Instant>) ->
                 Look::Idle,
             ),
         },
-        (Phase::Head, lasted) => (listener.header_timeout, lasted, Look::Stuck),
-        (Phase::Busy, _) => (listener.idle_timeout, deaf_for, Look::Stuck),
+        (Phase::Head, lasted) => (listener.header_timeout, lasted, Look::Late),
+        (Phase::Busy | Phase::Answered, _) => (listener.idle_timeout, deaf_for, Look::Stuck),
     };
     if lasted >= limit {
         return missed;
@@ -194,18 +310,42 @@ fn look(watch: &Watch, listener: &ListenerInfo, drain_began: Option<Instant>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ListenerConfig;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn listener() -> ListenerInfo {
-        ListenerInfo {
-            name: "test".to_owned(),
-            header_timeout: 5 * SECOND,
-            body_timeout: 10 * SECOND,
-            idle_timeout: 60 * SECOND,
-            max_header_bytes: 16 * 1024,
-            max_body_bytes: 1024,
+    #[derive(Clone)]
+    struct Nobody;
+
+    impl Service for Nobody {
+        type Body = http_body_util::Empty<Bytes>;
+
+        async fn answer(
+            self,
+            _: Request<Incoming>,
+            _: Arc<ConnectionInfo>,
+        ) -> Response<Self::Body> {
+            Response::new(Self::Body::new())
         }
+
+        fn refuse(self, _: Malformed, _: bool, _: Arc<ConnectionInfo>) -> Response<Self::Body> {
+            Response::new(Self::Body::new())
+        }
+    }
+
+    /// Thousands of connections wait in it for their next request.
+    #[test]
+    fn a_connection_stays_small() {
+        fn size_of_output<A, B, C, D, E, F, G>(_: impl Fn(A, B, C, D, E, F) -> G) -> usize {
+            size_of::<G>()
+        }
+        type Io = hyper_util::rt::TokioIo<tokio::net::TcpStream>;
+        let size = size_of_output(serve_connection::<Io, Nobody>);
+        assert!(size <= 1_536, "{size}");
+    }
+
+    fn listener() -> ListenerInfo {
+        ListenerInfo::new("test".to_owned(), &ListenerConfig::default())
     }
 
     #[tokio::test(start_paused = true)]
@@ -227,7 +367,7 @@ mod tests {
         tokio::time::advance(4 * SECOND).await;
         assert_eq!(look(&watch, &listener, None), Look::Again(SECOND));
         tokio::time::advance(SECOND).await;
-        assert_eq!(look(&watch, &listener, None), Look::Stuck);
+        assert_eq!(look(&watch, &listener, None), Look::Late);
     }
 
     #[tokio::test(start_paused = true)]

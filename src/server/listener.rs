@@ -33,8 +33,28 @@ pub struct ListenerInfo {
     pub idle_timeout: Duration,
     /// `max_header_bytes`: the largest head.
     pub max_header_bytes: usize,
+    /// `max_header_fields`: field lines of a head, and of trailers.
+    pub max_header_fields: usize,
+    /// `max_requests_per_connection`: the reply to this one is the last; 0 for no limit.
+    pub max_requests_per_connection: u64,
     /// `max_body_bytes`: the longest request body.
     pub max_body_bytes: u64,
+}
+
+impl ListenerInfo {
+    /// Takes what connections need of a listener's configuration.
+    pub fn new(name: String, config: &ListenerConfig) -> Self {
+        Self {
+            name,
+            header_timeout: config.header_timeout,
+            body_timeout: config.body_timeout,
+            idle_timeout: config.idle_timeout,
+            max_header_bytes: config.max_header_bytes,
+            max_header_fields: config.max_header_fields,
+            max_requests_per_connection: config.max_requests_per_connection,
+            max_body_bytes: config.max_body_bytes,
+        }
+    }
 }
 
 /// What is known of one connection.
@@ -125,26 +145,16 @@ impl Listener {
     ) -> Result<Vec<Self>, BindError> {
         let connections = Arc::new(Semaphore::new(config.max_connections));
         let addresses = Addresses::build(config.max_connections_per_address);
-        let listener = |(socket, address): (Socket, ListenAddress), is_passed| {
-            let info = ListenerInfo {
-                name: address.to_string(),
-                header_timeout: config.header_timeout,
-                body_timeout: config.body_timeout,
-                idle_timeout: config.idle_timeout,
-                max_header_bytes: config.max_header_bytes,
-                max_body_bytes: config.max_body_bytes,
-            };
-            Self {
-                socket,
-                address,
-                is_passed,
-                info: Arc::new(info),
-                connections: Arc::clone(&connections),
-                addresses: addresses.clone(),
-                tls: tls.clone(),
-                room: Arc::clone(room),
-                metrics: metrics.clone(),
-            }
+        let listener = |(socket, address): (Socket, ListenAddress), is_passed| Self {
+            info: Arc::new(ListenerInfo::new(address.to_string(), config)),
+            socket,
+            address,
+            is_passed,
+            connections: Arc::clone(&connections),
+            addresses: addresses.clone(),
+            tls: tls.clone(),
+            room: Arc::clone(room),
+            metrics: metrics.clone(),
         };
         match &config.address {
             ListenAddress::Tcp(address) => Ok(vec![listener(Socket::bind_tcp(*address)?, false)]),

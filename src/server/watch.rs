@@ -1,6 +1,5 @@
 //! What a connection is doing, seen from the bytes it sends and the service it calls.
 
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,8 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::Instant;
+
+use crate::framing::Framing;
 
 /// What a connection is doing, and since when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub(super) enum Phase {
     Head,
     /// A request is being answered.
     Busy,
+    /// hyper has the whole of the reply, and the socket does not yet.
+    Answered,
 }
 
 /// The phase of one connection, written where bytes and requests pass, read by its timer.
@@ -33,9 +35,16 @@ pub(super) struct Watch {
     state: AtomicU64,
     /// Microseconds since `accepted` when the client stopped taking what we write; 0 when it does.
     deaf_since: AtomicU64,
-    /// Whether a reply broke off: the connection must not end as if it had been whole.
     is_cut: AtomicBool,
+    /// Heads that the guard has passed, and the length of the last one's body.
+    passed_heads: AtomicU64,
+    passed_body: AtomicU64,
+    /// Requests that hyper has found.
+    requests: AtomicU64,
 }
+
+/// The length of a body that comes in chunks; no counted one is as long.
+const UNCOUNTED: u64 = u64::MAX;
 
 impl Watch {
     pub(super) fn new() -> Arc<Self> {
@@ -44,6 +53,9 @@ impl Watch {
             state: AtomicU64::new(0),
             deaf_since: AtomicU64::new(0),
             is_cut: AtomicBool::new(false),
+            passed_heads: AtomicU64::new(0),
+            passed_body: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
         })
     }
 
@@ -53,7 +65,8 @@ impl Watch {
         let phase = match state & 0b11 {
             0 => Phase::Idle,
             1 => Phase::Head,
-            _ => Phase::Busy,
+            2 => Phase::Busy,
+            _ => Phase::Answered,
         };
         let since = self.accepted + Duration::from_micros(state >> 2);
         (phase, since.elapsed())
@@ -90,6 +103,7 @@ impl Watch {
             Phase::Idle => 0,
             Phase::Head => 1,
             Phase::Busy => 2,
+            Phase::Answered => 3,
         };
         self.state
             .store(self.micros() << 2 | phase, Ordering::Relaxed);
@@ -107,79 +121,64 @@ impl Watch {
     }
 
     fn end_request(&self) {
+        self.enter(Phase::Answered);
+    }
+
+    /// Whether hyper may have something to say: a request is being answered, or its reply is not
+    /// all written.
+    pub(super) fn owes_reply(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & 0b10 != 0
+    }
+
+    /// Notes that all is written that hyper had; whether this was the end of a reply.
+    pub(super) fn flushed(&self) -> bool {
+        let is_answered = self.state.load(Ordering::Relaxed) & 0b11 == 3;
+        if is_answered {
+            self.enter(Phase::Idle);
+        }
+        is_answered
+    }
+
+    /// Notes what the guard made of the head that hyper gets next.
+    pub(super) fn passed_head(&self, number: u64, framing: Framing) {
+        let body = match framing {
+            Framing::Length(length) => length,
+            Framing::Chunked | Framing::UntilEnd => UNCOUNTED,
+        };
+        self.passed_heads.store(number, Ordering::Relaxed);
+        self.passed_body.store(body, Ordering::Relaxed);
+    }
+
+    /// Whether hyper has made the same of the head as the guard: the next request, with a body of
+    /// this length.
+    pub(super) fn agrees<B: Body>(&self, body: &B) -> bool {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        let length = match body.is_end_stream() {
+            true => Some(0),
+            false => body.size_hint().exact(),
+        };
+        number == self.passed_heads.load(Ordering::Relaxed)
+            && length.unwrap_or(UNCOUNTED) == self.passed_body.load(Ordering::Relaxed)
+    }
+
+    /// Requests that hyper has found so far.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether every head that was passed has become a request, and its reply is written.
+    pub(super) fn has_answered_all(&self) -> bool {
+        !self.owes_reply() && self.requests() == self.passed_heads.load(Ordering::Relaxed)
+    }
+
+    /// Notes that what had begun will not become a request.
+    pub(super) fn give_up_head(&self) {
         self.enter(Phase::Idle);
     }
-}
 
-/// A client's stream that tells its [`Watch`] when a request begins.
-///
-/// After a reply that broke off it ends by `abort`, which resets the connection: to a client of
-/// HTTP/1.0 an orderly end would say that the reply is complete.
-pub(super) struct WatchedIo<T> {
-    pub(super) io: T,
-    pub(super) watch: Arc<Watch>,
-    pub(super) abort: fn(&T),
-}
-
-impl<T> Drop for WatchedIo<T> {
-    fn drop(&mut self) {
-        if self.watch.is_cut.load(Ordering::Relaxed) {
-            (self.abort)(&self.io);
-        }
-    }
-}
-
-impl<T: Read + Unpin> Read for WatchedIo<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.io).poll_read(context, buffer);
-        if polled.is_ready() {
-            self.watch.received();
-        }
-        polled
-    }
-}
-
-impl<T: Write + Unpin> Write for WatchedIo<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write(context, bytes);
-        self.watch.wrote(polled.is_pending());
-        polled
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write_vectored(context, slices);
-        self.watch.wrote(polled.is_pending());
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.io).poll_flush(context);
-        // TLS takes bytes before the client does; what counts is that they leave.
-        self.watch.wrote(polled.is_pending());
-        polled
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.watch.is_cut.load(Ordering::Relaxed) {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.io).poll_shutdown(context)
+    /// Whether a reply broke off: the connection must not end as if it had been whole.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
     }
 }
 
@@ -237,8 +236,31 @@ mod tests {
         watch.begin_request();
         watch.received();
         assert_eq!(watch.phase(), (Phase::Busy, Duration::ZERO));
+        assert!(!watch.flushed(), "the reply is not complete");
         watch.end_request();
+        assert_eq!(watch.phase(), (Phase::Answered, Duration::ZERO));
+        assert!(!watch.is_idle() && watch.owes_reply());
+        assert!(watch.flushed());
         assert_eq!(watch.phase(), (Phase::Idle, Duration::ZERO));
+        assert!(watch.is_idle() && !watch.owes_reply());
+    }
+
+    #[test]
+    fn compares_what_hyper_found_with_what_the_guard_has_passed() {
+        use http_body_util::{Empty, Full};
+
+        let watch = Watch::new();
+        watch.passed_head(1, Framing::Length(0));
+        assert!(watch.agrees(&Empty::<Bytes>::new()));
+        assert!(!watch.agrees(&Empty::<Bytes>::new()), "one too many");
+        watch.passed_head(3, Framing::Length(5));
+        assert!(watch.agrees(&Full::new(Bytes::from("hello"))));
+        watch.passed_head(4, Framing::Length(5));
+        assert!(!watch.agrees(&Full::new(Bytes::from("hell"))));
+        watch.passed_head(5, Framing::Length(5));
+        assert!(!watch.agrees(&Empty::<Bytes>::new()));
+        watch.passed_head(6, Framing::Chunked);
+        assert!(!watch.agrees(&Full::new(Bytes::from("hello"))));
     }
 
     #[tokio::test(start_paused = true)]

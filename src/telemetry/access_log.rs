@@ -180,6 +180,28 @@ impl LineBuffer {
         }
     }
 
+    /// A buffer whose lines no thread writes: they stay until [`Self::take`] asks for them, and
+    /// beyond 1 MiB they are lost. For tests that read each line at once.
+    pub fn kept() -> Self {
+        let dropped = IntCounter::new("lost_lines_total", "Lines lost.").expect("a valid name");
+        Self {
+            shared: Some(Arc::new(Shared {
+                cores: vec![Mutex::default()],
+                writer: Mutex::default(),
+                is_parked: AtomicBool::new(false),
+                is_closing: AtomicBool::new(false),
+                dropped,
+            })),
+            core: 0,
+        }
+    }
+
+    /// Takes the lines that are waiting; none are where a thread has written them already.
+    pub fn take(&self) -> Vec<u8> {
+        let buffer = self.shared.as_ref().and_then(|all| all.core(self.core));
+        buffer.map_or_else(Vec::new, |mut buffer| std::mem::take(&mut buffer.lines))
+    }
+
     /// Appends the line that `build` fills; when the log is off, `build` is not even called.
     pub fn append(&self, build: impl FnOnce(&mut Line<'_>)) {
         let Some(shared) = &self.shared else { return };
@@ -350,6 +372,17 @@ mod tests {
         let long = "x".repeat(BUFFER_BYTES);
         log.buffer(0).append(|line| line.text("long", &long));
         assert_eq!(log.dropped(), 1);
+    }
+
+    #[test]
+    fn keeps_its_lines_for_whoever_takes_them() {
+        let buffer = LineBuffer::kept();
+        buffer.append(|line| line.number("number", 1));
+        buffer.append(|line| line.number("number", 2));
+        let text = String::from_utf8(buffer.take()).expect("lines are text");
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.ends_with("\"number\":2}\n"), "{text}");
+        assert!(buffer.take().is_empty(), "they are taken once");
     }
 
     #[test]

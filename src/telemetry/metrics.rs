@@ -22,7 +22,7 @@ use prometheus::{
 
 use crate::config::{LimitMode, NO_ROUTE, UPSTREAM_LIMIT};
 use crate::domain::{Environment, Outcome};
-use reading::Readings;
+use reading::{ReadElsewhere, Readings};
 
 /// The media type of [`Metrics::render`].
 ///
@@ -57,7 +57,9 @@ pub struct Metrics {
     proxy_request_bytes: IntCounter,
     proxy_reply_bytes: IntCounter,
     proxy_errors: IntCounterVec,
+    proxy_shed: IntCounterVec,
     upstream: Arc<UpstreamMetrics>,
+    breaker: BreakerMetrics,
     server_connections: IntGaugeVec,
     server_connections_accepted: IntCounterVec,
     server_connections_refused: IntCounterVec,
@@ -166,6 +168,24 @@ pub struct ConnectFailures {
     pub certificate: IntCounter,
     /// The TLS handshake failed for another reason.
     pub tls: IntCounter,
+}
+
+/// The handles of the process's load.
+#[derive(Clone, Debug)]
+pub struct LoadMetrics {
+    /// Requests turned away because `server.max_in_flight` others were on their way.
+    pub shed_in_flight: IntCounter,
+    /// Requests turned away because `server.max_held_bytes` were held.
+    pub shed_held_bytes: IntCounter,
+}
+
+/// The circuit breaker's handles.
+#[derive(Clone, Debug)]
+pub struct BreakerMetrics {
+    /// What it does: 0 closed or turned off, 1 half-open, 2 open.
+    pub state: IntGauge,
+    /// Turns to open, from closed or from half-open.
+    pub openings: IntCounter,
 }
 
 /// One listener's handles.
@@ -293,7 +313,28 @@ impl Metrics {
                 "Requests that ended with an error of the gateway's own, by its code.",
                 &["code"],
             ),
+            proxy_shed: counters(
+                &registry,
+                "gateway_proxy_shed_requests_total",
+                "Requests answered 503 overloaded because the process was full: server.max_in_flight \
+                 requests on their way, or server.max_held_bytes held.",
+                &["reason"],
+            ),
             upstream: Arc::new(UpstreamMetrics::build(&registry)),
+            breaker: BreakerMetrics {
+                state: gauge(
+                    &registry,
+                    "gateway_upstream_breaker_state",
+                    "The circuit breaker: 0 closed or turned off, 1 half-open, 2 open.",
+                ),
+                openings: counter(
+                    &registry,
+                    "gateway_upstream_breaker_openings_total",
+                    "How often the circuit breaker opened, the times included when a request that was \
+                     let through to try failed; the requests that it refused have the code \
+                     upstream-unavailable in gateway_proxy_errors_total.",
+                ),
+            },
             server_connections: gauges(
                 &registry,
                 "gateway_server_connections",
@@ -420,6 +461,52 @@ impl Metrics {
     /// The handles of the way to MODEN.
     pub fn upstream(&self) -> Arc<UpstreamMetrics> {
         Arc::clone(&self.upstream)
+    }
+
+    /// The handles of the process's load.
+    pub fn load(&self) -> LoadMetrics {
+        LoadMetrics {
+            shed_in_flight: self.proxy_shed.with_label_values(&["in_flight"]),
+            shed_held_bytes: self.proxy_shed.with_label_values(&["held_bytes"]),
+        }
+    }
+
+    /// Takes up two numbers that the load keeps by itself, to be read at each scrape: requests
+    /// admitted, and bytes held. To be called once.
+    pub fn read_load(
+        &self,
+        admitted: impl Fn() -> u64 + Send + Sync + 'static,
+        held_bytes: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        self.read(
+            "gateway_proxy_admitted_requests",
+            "Requests from their admission to the end of their reply; server.max_in_flight bounds \
+             them.",
+            admitted,
+        );
+        self.read(
+            "gateway_proxy_held_bytes",
+            "Bytes of request bodies and answers held in memory, room promised to bodies that are \
+             still to come included; at server.max_held_bytes new requests are turned away.",
+            held_bytes,
+        );
+    }
+
+    fn read(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let collector = Box::new(ReadElsewhere::new(name, help, read));
+        self.registry
+            .register(collector)
+            .expect("a name of its own");
+    }
+
+    /// The handles of the circuit breaker.
+    pub fn breaker(&self) -> BreakerMetrics {
+        self.breaker.clone()
     }
 
     /// The handles of one listener, by its position in the configuration: an address is nobody's

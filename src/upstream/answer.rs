@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::response::Parts;
 use http_body::Body;
 use http_body_util::BodyExt;
@@ -14,9 +15,10 @@ use tokio::time::{Instant, Sleep, timeout_at};
 
 use super::Lease;
 use super::error::{Failure, UpstreamError};
-use super::exchange::{Head, Meter, failure_of};
+use super::exchange::{Head, failure_of};
+use super::metered::Meter;
 use super::origin::UpstreamLimits;
-use crate::body::Start;
+use crate::body::{Held, Start};
 
 /// MODEN's answer: its head, and its body whole or on its way.
 #[derive(Debug)]
@@ -30,8 +32,8 @@ pub struct Answer {
 /// The body of an answer.
 #[derive(Debug)]
 pub enum AnswerBody {
-    /// Complete; the outcome is `answered`.
-    Held(Bytes),
+    /// Complete; the outcome is `answered`. It is counted as held until the count is dropped.
+    Held(Bytes, Held),
     /// Longer than `upstream.hold_answer`; the outcome is known when it ends.
     Streamed(AnswerStream),
 }
@@ -42,15 +44,18 @@ pub(super) async fn receive(
     lease: Lease,
     limits: &UpstreamLimits,
     deadline: Instant,
+    mut held: Held,
 ) -> Result<Answer, UpstreamError> {
     let Head {
         response, meter, ..
     } = head;
     let (head, mut rest) = response.into_parts();
     let is_long = |bytes: u64| bytes > limits.hold_answer_bytes as u64;
-    let stream = |start, rest, lease, meter| {
+    let status = head.status;
+    let stream = |start, rest, mut lease: Lease, meter| {
+        lease.is_answering(status);
         AnswerBody::Streamed(AnswerStream::new(
-            start, rest, lease, meter, limits, deadline,
+            start, rest, lease, status, meter, limits, deadline,
         ))
     };
 
@@ -59,11 +64,12 @@ pub(super) async fn receive(
     let announced_long = rest.size_hint().exact().is_some_and(is_long);
     let body = loop {
         if announced_long || is_long(start.len() as u64) {
-            break stream(start.into_bytes(), rest, lease, meter);
+            let start = (start.into_bytes(), held);
+            break stream(start, rest, lease, meter);
         }
         if rest.is_end_stream() {
-            lease.give_back();
-            break AnswerBody::Held(start.into_bytes());
+            lease.give_back(status);
+            break AnswerBody::Held(start.into_bytes(), held);
         }
         let deadline = deadline.min(latest + limits.body_idle_timeout);
         let failure = match timeout_at(deadline, rest.frame()).await {
@@ -71,20 +77,21 @@ pub(super) async fn receive(
             Ok(Some(Err(error))) => failure_of(&error, None),
             Ok(Some(Ok(frame))) => {
                 if let Ok(data) = frame.into_data() {
+                    held.grow(data.len() as u64);
                     start.push(data);
                 }
                 latest = Instant::now();
                 continue;
             }
             Ok(None) => {
-                lease.give_back();
-                break AnswerBody::Held(start.into_bytes());
+                lease.give_back(status);
+                break AnswerBody::Held(start.into_bytes(), held);
             }
         };
-        return Err(UpstreamError {
+        return Err(lease.fail(UpstreamError {
             failure,
             outcome: meter.outcome(),
-        });
+        }));
     };
     Ok(Answer { head, body })
 }
@@ -94,35 +101,43 @@ pub(super) async fn receive(
 /// Dropping it closes the connection that it comes on.
 #[derive(Debug)]
 pub struct AnswerStream {
-    start: Bytes,
+    /// What was received before it proved too long to hold, counted as held; gone once it is
+    /// passed on.
+    start: Option<(Bytes, Held)>,
     rest: Incoming,
     /// Gone once the answer is complete and its connection given back.
     lease: Option<Lease>,
+    status: StatusCode,
     meter: Arc<Meter>,
     idle_timeout: Duration,
     idle: Pin<Box<Sleep>>,
     /// Whether `idle` runs: only waiting for MODEN counts, never the client's own pace.
     is_waiting: bool,
+    /// Whether `idle` ends by `deadline`, which the client's pace may have brought near.
+    is_short: bool,
     deadline: Instant,
 }
 
 impl AnswerStream {
     fn new(
-        start: Bytes,
+        start: (Bytes, Held),
         rest: Incoming,
         lease: Lease,
+        status: StatusCode,
         meter: Arc<Meter>,
         limits: &UpstreamLimits,
         deadline: Instant,
     ) -> Self {
         Self {
-            start,
+            start: Some(start),
             rest,
             lease: Some(lease),
+            status,
             meter,
             idle_timeout: limits.body_idle_timeout,
             idle: Box::pin(tokio::time::sleep_until(deadline)),
             is_waiting: false,
+            is_short: false,
             deadline,
         }
     }
@@ -130,7 +145,8 @@ impl AnswerStream {
     /// The length of what is still to come, if MODEN announced it.
     pub fn length(&self) -> Option<u64> {
         let rest = self.rest.size_hint().exact()?;
-        Some(rest + self.start.len() as u64)
+        let start = self.start.as_ref().map_or(0, |(start, _)| start.len());
+        Some(rest + start as u64)
     }
 
     /// The next chunk; `None` once the answer is complete.
@@ -141,8 +157,10 @@ impl AnswerStream {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, UpstreamError>>> {
-        if !self.start.is_empty() {
-            return Poll::Ready(Some(Ok(std::mem::take(&mut self.start))));
+        if let Some((start, _)) = self.start.take()
+            && !start.is_empty()
+        {
+            return Poll::Ready(Some(Ok(start)));
         }
         loop {
             let failure = match Pin::new(&mut self.rest).poll_frame(context) {
@@ -155,7 +173,7 @@ impl AnswerStream {
                 }
                 Poll::Ready(None) => {
                     if let Some(lease) = self.lease.take() {
-                        lease.give_back();
+                        lease.give_back(self.status);
                     }
                     return Poll::Ready(None);
                 }
@@ -164,14 +182,21 @@ impl AnswerStream {
                     if !self.is_waiting {
                         self.is_waiting = true;
                         let patience = Instant::now() + self.idle_timeout;
+                        self.is_short = self.deadline < patience;
                         self.idle.as_mut().reset(self.deadline.min(patience));
                     }
                     ready!(self.idle.as_mut().poll(context));
                     Failure::AnswerTimeout
                 }
             };
+            let is_moden_late = !matches!(failure, Failure::AnswerTimeout) || !self.is_short;
             let outcome = self.meter.outcome();
-            return Poll::Ready(Some(Err(UpstreamError { failure, outcome })));
+            let error = UpstreamError { failure, outcome };
+            let error = match self.lease.take() {
+                Some(lease) if is_moden_late => lease.fail(error),
+                _ => error,
+            };
+            return Poll::Ready(Some(Err(error)));
         }
     }
 }

@@ -50,6 +50,7 @@ impl Connector {
 
     async fn open(&self, deadline: Instant) -> Result<Connection, Failure> {
         let metrics = &self.metrics;
+        let max_header_bytes = self.origin.limits.max_header_bytes;
         let began = Instant::now();
         let addresses = self.resolve(deadline).await?;
         let tcp = self.connect_any(&addresses, deadline).await?;
@@ -60,12 +61,12 @@ impl Connector {
             let io = self.tunnel(TokioIo::new(tcp)).await?;
             metrics.connect.observe(began.elapsed().as_secs_f64());
             let Some(tls) = self.tls() else {
-                return Connection::start(io, Some(probe), metrics).await;
+                return Connection::start(io, Some(probe), max_header_bytes, metrics).await;
             };
             let began = Instant::now();
             let io = self.handshake(io, tls).await?;
             metrics.tls.observe(began.elapsed().as_secs_f64());
-            Connection::start(io, Some(probe), metrics).await
+            Connection::start(io, Some(probe), max_header_bytes, metrics).await
         })
         .await
         .unwrap_or(Err(Failure::ConnectTimeout))
@@ -83,10 +84,11 @@ impl Connector {
             // All but the first belong to an exchange and do not happen here.
             Failure::Unreachable(_)
             | Failure::QueueTimeout
+            | Failure::BreakerOpen(_)
             | Failure::ResponseTimeout
             | Failure::AnswerTimeout
             | Failure::Reset
-            | Failure::Invalid
+            | Failure::Invalid(_)
             | Failure::RequestBody(_) => &failures.unreachable,
         };
         counter.inc();

@@ -1,7 +1,10 @@
 //! How an exchange can fail, and what the bytes written say about it.
 
+use std::time::Duration;
+
 use crate::body::BodyError;
 use crate::domain::Outcome;
+use crate::framing::Violation;
 
 /// An exchange that ended without a complete answer.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +32,9 @@ pub enum Failure {
     /// All connections were busy for `upstream.queue_timeout`.
     #[error("no connection to the upstream became free in time")]
     QueueTimeout,
+    /// The circuit breaker is open; for how long still.
+    #[error("the circuit breaker is open")]
+    BreakerOpen(Duration),
     /// The name did not resolve.
     #[error("the upstream's name could not be resolved: {0}")]
     Dns(String),
@@ -61,9 +67,23 @@ pub enum Failure {
     #[error("the upstream closed the connection before its answer was complete")]
     Reset,
     /// What came back is no answer in HTTP/1.1.
-    #[error("the upstream's answer is not valid HTTP")]
-    Invalid,
+    #[error("the upstream's answer is not valid HTTP: {0}")]
+    Invalid(InvalidAnswer),
     /// The client's streamed body broke off on its way.
     #[error("the client's request broke off: {0}")]
     RequestBody(BodyError),
+}
+
+/// What is wrong with an answer.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub enum InvalidAnswer {
+    /// Where it ends is doubtful, or it goes on behind its end.
+    #[error("{0}")]
+    Framing(Violation),
+    /// hyper cannot read its head or its framing.
+    #[error("it is malformed")]
+    Malformed,
+    /// hyper reads another length out of it than the framing guard.
+    #[error("its length is read in two ways")]
+    Disputed,
 }

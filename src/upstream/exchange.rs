@@ -1,58 +1,40 @@
 //! One connection, and one request's life on it up to the head of the answer.
 
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{Request, Response, StatusCode, Version};
+use http::header::TRANSFER_ENCODING;
+use http::{Method, Request, Response, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, Write};
 use rustix::net::RecvFlags;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::error::{Failure, UpstreamError};
+use super::error::{Failure, InvalidAnswer, UpstreamError};
+use super::metered::{Meter, Metered, violation_in};
 use super::origin::UpstreamLimits;
 use crate::body::{RequestBody, StreamProgress};
 use crate::domain::Outcome;
+use crate::framing::{Framing, HeadLimits};
 use crate::telemetry::metrics::UpstreamMetrics;
 
-/// The largest head of an answer that is accepted, in bytes (hyper's own limits are larger).
-const MAX_ANSWER_HEAD_BYTES: usize = 64 * 1024;
+/// Field lines in the head of an answer; hyper takes no more.
+const MAX_HEADER_FIELDS: usize = 100;
 
-/// Whether any byte of the running exchange was offered to the socket.
-///
-/// It is set before the write call, so that an error from that call counts as sent.
-#[derive(Debug, Default)]
-pub(super) struct Meter {
-    has_begun: AtomicBool,
-}
-
-impl Meter {
-    fn reset(&self) {
-        self.has_begun.store(false, Ordering::Relaxed);
-    }
-
-    /// What can be said of a request whose answer is not complete.
-    pub(super) fn outcome(&self) -> Outcome {
-        if self.has_begun.load(Ordering::Relaxed) {
-            Outcome::Unknown
-        } else {
-            Outcome::NotSent
-        }
-    }
-}
+/// How often a fresh connection's driver gets a turn to take what came before any request.
+const SETTLE_TURNS: u32 = 4;
 
 /// An open connection to the upstream, with HTTP/1.1 running on it.
 pub(super) struct Connection {
     sender: http1::SendRequest<RequestBody>,
     meter: Arc<Meter>,
+    /// Answers of which hyper gave us the head.
+    answers: u64,
     /// The task that moves the bytes. It must not outlive the connection: after an early answer it
     /// would go on uploading, under no deadline, to an upstream that has stopped reading.
     _driver: AbortOnDropHandle<()>,
@@ -102,18 +84,20 @@ impl Connection {
     pub(super) async fn start<T>(
         io: T,
         probe: Option<OwnedFd>,
+        max_header_bytes: usize,
         metrics: &Arc<UpstreamMetrics>,
     ) -> Result<Self, Failure>
     where
         T: Read + Write + Send + Unpin + 'static,
     {
         let meter = Arc::new(Meter::default());
-        let metered = Metered {
-            io,
-            meter: Arc::clone(&meter),
+        let limits = HeadLimits {
+            max_bytes: max_header_bytes,
+            max_fields: MAX_HEADER_FIELDS,
         };
+        let metered = Metered::new(io, Arc::clone(&meter), limits);
         let (sender, driver) = http1::Builder::new()
-            .max_buf_size(MAX_ANSWER_HEAD_BYTES)
+            .max_buf_size(max_header_bytes)
             .handshake(metered)
             .await
             .map_err(|_| Failure::Reset)?;
@@ -131,6 +115,7 @@ impl Connection {
         Ok(Self {
             sender,
             meter,
+            answers: 0,
             _driver: driver,
             probe,
             metrics: Arc::clone(metrics),
@@ -145,9 +130,28 @@ impl Connection {
         self.is_reused
     }
 
-    /// Whether it could take a request, as far as hyper knows.
+    /// Whether it could take a request, as far as hyper and the guard know.
     pub(super) fn is_ready(&self) -> bool {
-        !self.is_retired && self.sender.is_ready()
+        !self.is_retired && self.meter.violation().is_none() && self.sender.is_ready()
+    }
+
+    /// What the peer of a fresh connection has said before it was asked, if it has said anything.
+    ///
+    /// On TLS the session tickets come first; the driver gets a chance to take them. What arrives
+    /// later than this, while the request is on its way, cannot be told from its answer.
+    pub(super) async fn unasked(&self) -> Option<InvalidAnswer> {
+        for _ in 0..SETTLE_TURNS {
+            if self.is_silent() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        self.invalid()
+    }
+
+    /// Why nothing that comes on it can be trusted, if that is so.
+    pub(super) fn invalid(&self) -> Option<InvalidAnswer> {
+        self.meter.violation().map(InvalidAnswer::Framing)
     }
 
     /// Takes it out of use once the running exchange has ended.
@@ -184,9 +188,11 @@ impl Connection {
     /// written. On TLS a late session ticket looks like unasked data; such a connection is given
     /// up too, which costs a handshake and nothing else.
     pub(super) fn is_quiet(&self) -> bool {
-        if !self.is_ready() {
-            return false;
-        }
+        self.is_ready() && self.is_silent()
+    }
+
+    /// Whether there is nothing to read from the socket, not even its end.
+    fn is_silent(&self) -> bool {
         let Some(probe) = &self.probe else {
             return true;
         };
@@ -209,7 +215,7 @@ impl Connection {
         limits: &UpstreamLimits,
         deadline: Instant,
     ) -> Result<Head, Interrupted> {
-        self.meter.reset();
+        self.meter.begin(request.method() == Method::HEAD);
         let mut answering = std::pin::pin!(async {
             let answer = self.sender.try_send_request(request).await;
             answer.map_err(|mut error| Unanswered {
@@ -227,7 +233,10 @@ impl Connection {
             };
             match timeout_at(deadline, uploaded).await {
                 Err(_) => return Err(failed(&self.meter, Failure::ResponseTimeout)),
-                Ok(Some(answer)) => return head(answer, &self.meter, Some(body)),
+                Ok(Some(answer)) => {
+                    self.answers += 1;
+                    return head(answer, self.answers, &self.meter, Some(body));
+                }
                 Ok(None) => {}
             }
         }
@@ -236,7 +245,8 @@ impl Connection {
         match timeout_at(deadline, answering).await {
             Err(_) => Err(failed(&self.meter, Failure::ResponseTimeout)),
             Ok(answer) => {
-                let head = head(answer, &self.meter, body)?;
+                self.answers += 1;
+                let head = head(answer, self.answers, &self.meter, body)?;
                 let took = head.received - sent;
                 self.metrics.response.observe(took.as_secs_f64());
                 Ok(head)
@@ -262,23 +272,16 @@ struct Unanswered {
     cause: hyper::Error,
 }
 
+/// `number` counts the answers of the connection, from 1.
 fn head(
     answer: Result<Response<Incoming>, Unanswered>,
+    number: u64,
     meter: &Arc<Meter>,
     body: Option<&StreamProgress>,
 ) -> Result<Head, Interrupted> {
     match answer {
-        // Nothing that leaves here asks for an upgrade, so nothing may be upgraded.
-        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            Err(failed(meter, Failure::Invalid))
-        }
-        // Two lengths that need not agree: whoever reads such an answer otherwise than hyper sees
-        // another answer (RFC 9112 6.3).
-        Ok(response)
-            if response.headers().contains_key(TRANSFER_ENCODING)
-                && response.headers().contains_key(CONTENT_LENGTH) =>
-        {
-            Err(failed(meter, Failure::Invalid))
+        Ok(response) if !agree(&response, number, meter) => {
+            Err(failed(meter, Failure::Invalid(InvalidAnswer::Disputed)))
         }
         Ok(response) => Ok(Head {
             response,
@@ -305,11 +308,26 @@ pub(super) fn failure_of(error: &hyper::Error, body: Option<&StreamProgress>) ->
     if let Some(fault) = body.and_then(StreamProgress::fault) {
         return Failure::RequestBody(fault);
     }
-    if error.is_parse() || is_misframed(error) {
-        Failure::Invalid
+    if let Some(violation) = violation_in(error) {
+        Failure::Invalid(InvalidAnswer::Framing(violation))
+    } else if error.is_parse() || is_misframed(error) {
+        Failure::Invalid(InvalidAnswer::Malformed)
     } else {
         Failure::Reset
     }
+}
+
+/// Whether hyper and the guard read the same head, and the same framing out of it.
+fn agree(response: &Response<Incoming>, number: u64, meter: &Meter) -> bool {
+    let (answers, framing) = meter.answers();
+    let length = response.body().size_hint().exact();
+    let has_coding = response.headers().contains_key(TRANSFER_ENCODING);
+    let same_framing = match framing {
+        Framing::Length(announced) => length == Some(announced),
+        Framing::Chunked => length.is_none() && has_coding,
+        Framing::UntilEnd => length.is_none() && !has_coding,
+    };
+    answers == number && same_framing
 }
 
 /// Whether the body's framing was broken; hyper tells it by an I/O error of its own making, of a
@@ -326,54 +344,6 @@ fn is_misframed(error: &hyper::Error) -> bool {
         })
 }
 
-/// A stream, above TLS, that tells its [`Meter`] of every write before it is made.
-struct Metered<T> {
-    io: T,
-    meter: Arc<Meter>,
-}
-
-impl<T: Read + Unpin> Read for Metered<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
-    }
-}
-
-impl<T: Write + Unpin> Write for Metered<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.meter.has_begun.store(true, Ordering::Relaxed);
-        Pin::new(&mut self.io).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.meter.has_begun.store(true, Ordering::Relaxed);
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -383,6 +353,7 @@ mod tests {
 
     use super::*;
     use crate::domain::Environment;
+    use crate::framing::Violation;
     use crate::telemetry::metrics::Metrics;
 
     /// A connection whose driver has had no chance to look since, and its peer.
@@ -394,9 +365,25 @@ mod tests {
         let (peer, _) = listener.accept().expect("it is connected");
         let probe = rustix::io::dup(&socket).expect("a second handle");
         let metrics = Metrics::build(Environment::Sandbox).upstream();
-        let connection = Connection::start(TokioIo::new(socket), Some(probe), &metrics).await;
+        let connection =
+            Connection::start(TokioIo::new(socket), Some(probe), 65_536, &metrics).await;
         tokio::task::yield_now().await;
         (connection.expect("hyper starts"), peer)
+    }
+
+    #[tokio::test]
+    async fn what_a_peer_says_before_it_is_asked_is_found_before_the_first_request() {
+        let (connection, peer) = connection().await;
+        assert!(connection.unasked().await.is_none());
+        (&peer)
+            .write_all(b"HTTP/1.1 200 OK\r\n")
+            .expect("it is open");
+        assert!(matches!(
+            connection.unasked().await,
+            Some(InvalidAnswer::Framing(Violation::Unasked))
+        ));
+        assert!(!connection.is_ready());
+        drop(peer);
     }
 
     #[tokio::test]

@@ -43,6 +43,7 @@ pub(super) struct UpstreamLimits {
     pub(super) queue_timeout: Duration,
     pub(super) reuse_within: Duration,
     pub(super) hold_answer_bytes: usize,
+    pub(super) max_header_bytes: usize,
 }
 
 /// Why the way to the upstream could not be prepared.
@@ -108,6 +109,7 @@ impl Origin {
                 queue_timeout: config.queue_timeout,
                 reuse_within: config.reuse_within,
                 hold_answer_bytes: config.hold_answer,
+                max_header_bytes: config.max_header_bytes,
             },
             authority: HeaderValue::from_str(base_url.authority()).map_err(|_| host_fault)?,
         })

@@ -344,6 +344,9 @@ fn a_stderr_that_nobody_reads_holds_up_neither_requests_nor_the_end() {
     let _alone = alone();
     let nobody = ClosedPort::bind();
     let folder = configure(&nobody.base_url(), "off");
+    let file = folder.path().join("gateway.toml");
+    let text = std::fs::read_to_string(&file).expect("it was written");
+    write_private(&file, &format!("{text}[upstream]\nbreaker = \"off\"\n"));
     let (program, address, unread) = start_with_deaf_stderr(&folder);
 
     // Each leaves a warning: more of them than the program keeps for a slow reader.

@@ -301,19 +301,6 @@ fn an_upgrade_as_java_sends_it_is_served_as_plain_http() {
 }
 
 #[test]
-fn an_upstream_that_switches_protocols_is_invalid() {
-    let (upstream, gateway) = gateway_before(
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
-    );
-    let answer = gateway.exchange(payment("order-1"));
-    assert_eq!(answer.status(), 502);
-    assert_eq!(answer.code(), "upstream-invalid");
-    assert_eq!(answer.outcome(), "unknown");
-    drop(gateway);
-    assert_eq!(upstream.requests().len(), 1);
-}
-
-#[test]
 fn interim_answers_of_the_upstream_are_swallowed() {
     let (_upstream, gateway) = gateway_before(
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n\

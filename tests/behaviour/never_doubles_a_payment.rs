@@ -68,7 +68,10 @@ fn a_pooled_connection_that_closes_as_we_write_doubles_nothing_and_lies_about_no
     let _alone = alone();
     let answered = Answered::default();
     let upstream = closes_as_we_write(Arc::clone(&answered));
-    let gateway = TestGateway::builder().scripted(&upstream).start();
+    let gateway = TestGateway::builder()
+        .scripted(&upstream)
+        .without_breaker()
+        .start();
     let replies = in_parallel(4, TRIES, |number| {
         gateway.exchange(payment(&format!("try-{number}-end")))
     });
@@ -131,7 +134,10 @@ fn a_pooled_connection_that_is_killed_with_the_second_request_never_sends_it_aga
             conversation.reset();
         }
     });
-    let gateway = TestGateway::builder().scripted(&upstream).start();
+    let gateway = TestGateway::builder()
+        .scripted(&upstream)
+        .without_breaker()
+        .start();
     // One client is served by one core, hence by one pool.
     let mut client = gateway.connect();
     let replies: Vec<_> = (0..TRIES)
@@ -212,7 +218,10 @@ fn a_reply_lost_after_the_commit_is_never_asked_for_again() {
     simulator
         .control()
         .set_fault(Fault::LostAfterCommit, Times::Always);
-    let gateway = TestGateway::before(&simulator);
+    let gateway = TestGateway::builder()
+        .simulator(&simulator)
+        .without_breaker()
+        .start();
     in_parallel(CONCURRENCY, TRIES, |number| {
         let reply = gateway.exchange(payment(&format!("order-{number}")));
         assert_eq!(reply.outcome(), "unknown", "{reply:?}");

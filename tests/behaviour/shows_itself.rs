@@ -293,6 +293,8 @@ fn the_catalogue_in_the_documentation_is_the_one_in_the_code() {
     metrics.proxy(["route"].into_iter(), ["code"].into_iter());
     metrics.listener(0);
     metrics.listener_tls(0);
+    metrics.load();
+    metrics.read_load(|| 0, || 0);
     metrics.policy("policy", LimitMode::Enforce);
     let scrape = parse(&metrics.render()).expect("a valid text");
     let catalogue = catalogue(&scrape.0);

@@ -7,8 +7,10 @@ use http::StatusCode;
 
 use crate::body::BodyError;
 use crate::config::UPSTREAM_LIMIT;
+use crate::framing::Meaning;
 use crate::proxy::code::Code;
 use crate::proxy::error::ProxyError;
+use crate::server::Malformed;
 use crate::upstream::Failure;
 
 /// How long a client is asked to wait when the gateway itself is short of room, in seconds.
@@ -47,7 +49,7 @@ pub(super) enum Fault {
     Gateway,
     /// MODEN, or the way to it.
     Upstream,
-    /// Nobody: an operator wants it so, and the log told it when it began.
+    /// Nobody at present: the log told when it began, and does not again for each request.
     Nobody,
 }
 
@@ -85,6 +87,7 @@ pub(super) const INTERNAL: Face = Face::new(
 /// What a client sees of an error.
 pub(super) fn face(error: &ProxyError) -> Face {
     match error {
+        ProxyError::Malformed(why) => malformed_face(*why),
         ProxyError::HostInvalid => Face::new(
             Fault::Client,
             Code::RequestMalformed,
@@ -92,6 +95,23 @@ pub(super) fn face(error: &ProxyError) -> Face {
             proxy_status!("http_request_error"),
             "Malformed request",
             "a request names exactly one valid Host",
+        ),
+        ProxyError::TargetMalformed => Face::new(
+            Fault::Client,
+            Code::RequestMalformed,
+            StatusCode::BAD_REQUEST,
+            proxy_status!("http_request_error"),
+            "Malformed request",
+            "the request target is a path or an http URI without user information; only OPTIONS \
+             may ask for *",
+        ),
+        ProxyError::MaxForwardsInvalid => Face::new(
+            Fault::Client,
+            Code::RequestMalformed,
+            StatusCode::BAD_REQUEST,
+            proxy_status!("http_request_error"),
+            "Malformed request",
+            "Max-Forwards is one number",
         ),
         ProxyError::PathAmbiguous => Face::new(
             Fault::Client,
@@ -126,6 +146,14 @@ pub(super) fn face(error: &ProxyError) -> Face {
             proxy_status!("http_request_denied"),
             "No such route",
             "no route of this gateway has this path; endpoints are called as /pay/<endpoint>",
+        ),
+        ProxyError::MethodUnknown => Face::new(
+            Fault::Client,
+            Code::NotImplemented,
+            StatusCode::NOT_IMPLEMENTED,
+            proxy_status!("http_request_error"),
+            "Not implemented",
+            "no route of this gateway has this method; methods are written in upper case",
         ),
         ProxyError::MethodNotAllowed { .. } => Face::new(
             Fault::Client,
@@ -183,6 +211,16 @@ pub(super) fn face(error: &ProxyError) -> Face {
             retry_after: Some(PAUSED_RETRY_AFTER),
             fault: Fault::Nobody,
         },
+        ProxyError::Overloaded(_) => Face {
+            code: Code::Overloaded,
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            title: "Overloaded",
+            detail: "the gateway has as many requests as it can take; nothing was sent",
+            proxy_status: proxy_status!("http_request_denied"),
+            retry_after: Some(OVERLOADED_RETRY_AFTER),
+            // The log is told by who turned it away, and not of each.
+            fault: Fault::Nobody,
+        },
         ProxyError::CredentialUnavailable => Face {
             code: Code::CredentialUnavailable,
             status: StatusCode::SERVICE_UNAVAILABLE,
@@ -201,8 +239,59 @@ pub(super) fn face(error: &ProxyError) -> Face {
             retry_after: None,
             fault: Fault::Gateway,
         },
+        ProxyError::Misdirected => Face::new(
+            Fault::Upstream,
+            Code::UpstreamInvalid,
+            StatusCode::BAD_GATEWAY,
+            "moden-gateway; received-status=421",
+            "Invalid answer",
+            "MODEN answered 421: it does not serve the host that is configured as base_url",
+        ),
         ProxyError::Upstream(error) => upstream_face(&error.failure),
     }
+}
+
+fn malformed_face(why: Malformed) -> Face {
+    let detail = match why {
+        Malformed::Framing(violation) => violation.as_str(),
+        Malformed::Character => {
+            "the head has a character that may not stand where it does, or a field without a colon"
+        }
+        Malformed::TargetTooLong => "the request target is longer than can be read",
+        Malformed::Late => "the head of the request did not arrive in time",
+    };
+    let (code, status, title) = match why.meaning() {
+        Some(Meaning::Malformed) => (
+            Code::RequestMalformed,
+            StatusCode::BAD_REQUEST,
+            "Malformed request",
+        ),
+        Some(Meaning::TargetTooLong) => {
+            (Code::UriTooLong, StatusCode::URI_TOO_LONG, "URI too long")
+        }
+        Some(Meaning::HeadTooLarge) => (
+            Code::HeaderTooLarge,
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "Header too large",
+        ),
+        Some(Meaning::NotImplemented) => (
+            Code::NotImplemented,
+            StatusCode::NOT_IMPLEMENTED,
+            "Not implemented",
+        ),
+        Some(Meaning::VersionNotSupported) => (
+            Code::VersionNotSupported,
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "Version not supported",
+        ),
+        None => (
+            Code::RequestTimeout,
+            StatusCode::REQUEST_TIMEOUT,
+            "Request timeout",
+        ),
+    };
+    let proxy_status = proxy_status!("http_request_error");
+    Face::new(Fault::Client, code, status, proxy_status, title, detail)
 }
 
 fn body_face(error: BodyError) -> Face {
@@ -267,6 +356,14 @@ fn upstream_face(failure: &Failure) -> Face {
             retry_after: Some(OVERLOADED_RETRY_AFTER),
             fault: Fault::Gateway,
         },
+        Failure::BreakerOpen(_) => Face::new(
+            Fault::Nobody,
+            Code::UpstreamUnavailable,
+            StatusCode::SERVICE_UNAVAILABLE,
+            proxy_status!("http_request_denied"),
+            "Upstream unavailable",
+            "MODEN has failed too often lately; nothing is sent until Retry-After has passed",
+        ),
         Failure::Dns(_) => unreachable(
             proxy_status!("dns_error"),
             "MODEN's name could not be resolved",
@@ -311,7 +408,7 @@ fn upstream_face(failure: &Failure) -> Face {
             "Upstream reset",
             "the connection to MODEN ended before its answer was complete",
         ),
-        Failure::Invalid => Face::new(
+        Failure::Invalid(_) => Face::new(
             Fault::Upstream,
             Code::UpstreamInvalid,
             StatusCode::BAD_GATEWAY,

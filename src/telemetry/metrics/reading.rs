@@ -120,23 +120,61 @@ impl Collector for Readings {
     }
 }
 
+/// A gauge whose number another room keeps, because it is more than a metric there.
+pub(super) struct ReadElsewhere {
+    description: Desc,
+    name: &'static str,
+    help: &'static str,
+    read: Box<dyn Fn() -> u64 + Send + Sync>,
+}
+
+impl ReadElsewhere {
+    pub(super) fn new(
+        name: &'static str,
+        help: &'static str,
+        read: impl Fn() -> u64 + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            description: Opts::new(name, help).describe().expect("a valid name"),
+            name,
+            help,
+            read: Box::new(read),
+        }
+    }
+}
+
+impl Collector for ReadElsewhere {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.description]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let value = (self.read)() as f64;
+        vec![family(self.name, self.help, MetricType::GAUGE, value)]
+    }
+}
+
 impl Reading {
     fn family(&self, value: f64) -> MetricFamily {
-        let mut metric = Metric::default();
-        if self.kind == MetricType::COUNTER {
-            let mut counter = Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
-        let mut family = MetricFamily::default();
-        family.set_name(self.name.to_owned());
-        family.set_help(self.help.to_owned());
-        family.set_field_type(self.kind);
-        family.set_metric(vec![metric]);
-        family
+        family(self.name, self.help, self.kind, value)
     }
+}
+
+fn family(name: &str, help: &str, kind: MetricType, value: f64) -> MetricFamily {
+    let mut metric = Metric::default();
+    if kind == MetricType::COUNTER {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    }
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(vec![metric]);
+    family
 }

@@ -247,6 +247,11 @@ impl GatewayBuilder {
         self
     }
 
+    /// Goes on sending however much fails.
+    pub(crate) fn without_breaker(self) -> Self {
+        self.upstream("breaker = \"off\"")
+    }
+
     /// Adds whole tables.
     pub(crate) fn tables(mut self, tables: &str) -> Self {
         let _ = writeln!(self.tables, "{tables}");

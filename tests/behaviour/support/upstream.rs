@@ -1,6 +1,6 @@
 //! An upstream on raw sockets that does what its script says, byte by byte.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -157,10 +157,40 @@ impl Conversation {
         }
     }
 
+    /// Waits for the first bytes of a request and leaves them for [`Self::request`].
+    pub(crate) fn await_bytes(&mut self) {
+        let _ = self.stream.fill_buf();
+    }
+
+    /// Reads this many bytes at most of a request, and records them as one that broke off.
+    pub(crate) fn fragment(&mut self, bytes: usize) {
+        let mut received = vec![0; bytes];
+        let count = self.stream.read(&mut received).unwrap_or_default();
+        received.truncate(count);
+        if !received.is_empty() {
+            lock(&self.shared.fragments).push(received);
+        }
+    }
+
     /// Writes bytes; a gateway that is gone is no fault of the script's.
     pub(crate) fn say(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.try_say(bytes);
+    }
+
+    /// Writes bytes, as long as the gateway takes them.
+    pub(crate) fn try_say(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         let mut socket = self.socket();
-        let _ = socket.write_all(bytes.as_ref());
+        socket.write_all(bytes.as_ref())
+    }
+
+    /// Says that nothing more will be said, and goes on listening.
+    pub(crate) fn finish(&mut self) {
+        let _ = self.socket().shutdown(Shutdown::Write);
+    }
+
+    /// Reads whatever comes until the gateway closes, and forgets it.
+    pub(crate) fn discard(&mut self) {
+        let _ = io::copy(&mut self.stream, &mut io::sink());
     }
 
     /// Writes a complete answer with JSON content.
