@@ -217,9 +217,9 @@ impl Listener {
                     ));
                 }
                 Err(refused) => {
-                    stream.reset();
                     metrics.refused.inc();
                     tell(&address, refused);
+                    stream.reset();
                 }
             }
         };
