@@ -1,15 +1,18 @@
-//! What the framing guard costs: instructions for a request and its answer, under callgrind.
+//! What the framing guard costs: instructions for a request and its answer, under callgrind, and
+//! nanoseconds.
 //!
 //! ```text
 //! cargo bench --bench framing                    all of it
 //! cargo bench --bench framing -- --run CASE N    only look at N messages, for other tools
 //! ```
 //!
-//! Wants valgrind. `benches/proxy.rs` has the same messages and shows what part of a request this is.
+//! Wants valgrind. Times depend on the machine and its neighbours: the shortest of some rounds is
+//! told. `benches/proxy.rs` counts the guard of the client's side with the rest of a request.
 
 #![expect(clippy::print_stdout, reason = "a measurement is printed")]
 
 use std::hint::black_box;
+use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 use moden_gateway::framing::{AnswerGuard, HeadLimits, RequestGuard};
@@ -64,12 +67,28 @@ fn main() -> anyhow::Result<()> {
         [] => {
             for case in ["request", "answer"] {
                 let figure = callgrind::instructions_per_turn(&["--run", case], FEW, MANY)?;
-                println!("{figure} instructions for each {case}");
+                println!(
+                    "{figure} instructions, {} ns for each {case}",
+                    nanoseconds(case)?
+                );
             }
             Ok(())
         }
         _ => bail!("unknown arguments; see the top of benches/framing.rs"),
     }
+}
+
+fn nanoseconds(case: &str) -> anyhow::Result<u128> {
+    let rounds = (0..20).map(|_| {
+        let begun = Instant::now();
+        match case {
+            "request" => requests(MANY)?,
+            _ => answers(MANY)?,
+        }
+        Ok(begun.elapsed().as_nanos() / u128::from(MANY))
+    });
+    let rounds = rounds.collect::<anyhow::Result<Vec<_>>>()?;
+    rounds.into_iter().min().context("there were rounds")
 }
 
 fn requests(count: u64) -> anyhow::Result<()> {

@@ -437,6 +437,6 @@ mod tests {
             "{}",
             size_of_output(Proxy::handle)
         );
-        assert!(size_of::<Record>() <= 448, "{}", size_of::<Record>());
+        assert!(size_of::<Record>() <= 456, "{}", size_of::<Record>());
     }
 }

@@ -10,7 +10,7 @@
 //! control thread                         core (one thread, one runtime)
 //! Listener::accept_until --socket-->     Accepted::serve -> first byte -> TLS, if configured
 //!                                          -> serve_connection
-//!                                             socket <-> GuardedIo <-> hyper -> service
+//!                                          socket <-> GuardedIo <-> hyper -> service
 //! Renewal::look --certificate-->         Tls, for the next connection
 //! ```
 

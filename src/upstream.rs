@@ -278,9 +278,9 @@ impl Lease {
     }
 
     /// The answer is too long to be held, and will be passed on as it comes.
-    fn is_answering(&mut self, status: StatusCode) {
+    fn long_answer_began(&mut self, status: StatusCode) {
         let ticket = self.ticket.take();
-        self.ticket = ticket.and_then(|ticket| ticket.is_answering(status, self.received));
+        self.ticket = ticket.and_then(|ticket| ticket.long_answer_began(status, self.received));
     }
 
     /// The answer broke off: closes the connection.

@@ -96,13 +96,24 @@ impl Message {
 }
 
 /// The whole requests that a client has sent, and how its stream ends.
-pub(super) fn requests(mut bytes: &[u8]) -> (Vec<Message>, End) {
+pub(super) fn requests(bytes: &[u8]) -> (Vec<Message>, End) {
+    let (requests, end, _) = read(bytes);
+    (requests, end)
+}
+
+/// What a client has sent behind its last whole request.
+pub(super) fn behind_requests(bytes: &[u8]) -> &[u8] {
+    let (_, _, rest) = read(bytes);
+    rest
+}
+
+fn read(mut bytes: &[u8]) -> (Vec<Message>, End, &[u8]) {
     let mut requests = Vec::new();
     loop {
         // One empty line before a request is no fault.
         let begun = bytes.strip_prefix(b"\r\n").unwrap_or(bytes);
         if begun.is_empty() {
-            return (requests, End::Clean);
+            return (requests, End::Clean, begun);
         }
         match request(begun) {
             Ok((request, rest)) => {
@@ -111,12 +122,12 @@ pub(super) fn requests(mut bytes: &[u8]) -> (Vec<Message>, End) {
                     request.has_option("close") || is_old && !request.has_option("keep-alive");
                 requests.push(request);
                 if is_last {
-                    return (requests, End::Closed);
+                    return (requests, End::Closed, rest);
                 }
                 bytes = rest;
             }
-            Err(Fault::Incomplete) => return (requests, End::Incomplete),
-            Err(Fault::Violation) => return (requests, End::Violation),
+            Err(Fault::Incomplete) => return (requests, End::Incomplete, begun),
+            Err(Fault::Violation) => return (requests, End::Violation, begun),
         }
     }
 }
@@ -160,10 +171,16 @@ pub(super) fn find_answer<'b>(
 }
 
 /// Whether an upstream that says this keeps its connection open behind it.
-pub(super) fn is_kept_alive(bytes: &[u8]) -> bool {
-    try_answer(bytes, "GET", true).is_ok_and(|(answer, _)| {
-        answer.framing != Framing::UntilClose && !answer.has_option("close")
-    })
+pub(super) fn is_kept_alive(mut bytes: &[u8]) -> bool {
+    loop {
+        match try_answer(bytes, "GET", true) {
+            Ok((interim, rest)) if interim.status() < 200 => bytes = rest,
+            Ok((answer, _)) => {
+                return answer.framing != Framing::UntilClose && !answer.has_option("close");
+            }
+            Err(_) => return false,
+        }
+    }
 }
 
 fn try_answer<'b>(

@@ -17,6 +17,9 @@ use crate::telemetry::metrics::Metrics;
 /// write, a rename, and the symlinks of a Kubernetes mount.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// How one listener speaks TLS; `None` for one that speaks none.
+type ListenerTls = Option<Arc<Tls>>;
+
 /// What TLS listeners need, by the position of the listener; blocks.
 ///
 /// # Errors
@@ -24,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(super) fn load(
     config: &Config,
     metrics: &Metrics,
-) -> anyhow::Result<(Vec<Option<Arc<Tls>>>, Vec<Renewal>)> {
+) -> anyhow::Result<(Vec<ListenerTls>, Vec<Renewal>)> {
     let policy = config.secret_file_policy();
     let mut renewals = Vec::new();
     let mut load = |(index, listener): (usize, &ListenerConfig)| {

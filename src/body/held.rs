@@ -13,7 +13,7 @@ pub struct HeldBytes {
     max_bytes: u64,
 }
 
-/// Some of the [`HeldBytes`]; dropping it gives them back.
+/// What is counted of one answer; dropping it counts it out.
 #[derive(Debug)]
 pub struct Held {
     of: Arc<HeldBytes>,
@@ -44,17 +44,20 @@ impl HeldBytes {
         self.now() >= self.max_bytes
     }
 
-    /// Makes room for a new request's body; `None` where there is not enough, and then nothing is
-    /// taken.
-    pub fn reserve(self: &Arc<Self>, bytes: u64) -> Option<Held> {
+    /// Makes room for a new request's body; whether there was enough, else nothing is taken.
+    ///
+    /// Who has it gives it back with [`Self::release`].
+    #[must_use]
+    pub fn reserve(&self, bytes: u64) -> bool {
         let with_these = |held: u64| held.checked_add(bytes).filter(|sum| *sum <= self.max_bytes);
         self.bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_these)
-            .ok()?;
-        Some(Held {
-            of: Arc::clone(self),
-            bytes,
-        })
+            .is_ok()
+    }
+
+    /// Gives back what was reserved, or a part of it.
+    pub fn release(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Begins to count what has to be held in any case, such as an answer: it makes new requests
@@ -73,18 +76,11 @@ impl Held {
         self.bytes += bytes;
         self.of.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
-
-    /// Gives back what is more than this.
-    pub fn shrink_to(&mut self, bytes: u64) {
-        let surplus = self.bytes.saturating_sub(bytes);
-        self.bytes -= surplus;
-        self.of.bytes.fetch_sub(surplus, Ordering::Relaxed);
-    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.shrink_to(0);
+        self.of.release(self.bytes);
     }
 }
 
@@ -93,15 +89,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_dropped_is_given_back() {
-        let held = Arc::new(HeldBytes::new(10));
-        let mut body = held.reserve(6).expect("there is room");
-        assert!(held.reserve(5).is_none(), "6 and 5 are more than 10");
-        assert_eq!(held.now(), 6, "a refusal takes nothing");
-        body.shrink_to(2);
-        let rest = held.reserve(8).expect("there is room again");
+    fn what_does_not_fit_takes_nothing() {
+        let held = HeldBytes::new(10);
+        assert!(held.reserve(6));
+        assert!(!held.reserve(5), "6 and 5 are more than 10");
+        assert_eq!(held.now(), 6);
+        held.release(4);
+        assert!(held.reserve(8));
         assert!(held.is_full());
-        drop((body, rest));
+        held.release(10);
         assert_eq!(held.now(), 0);
     }
 
@@ -112,21 +108,21 @@ mod tests {
         answer.grow(8);
         answer.grow(8);
         assert!(held.is_full());
-        assert!(held.reserve(0).is_none(), "not even an empty one");
+        assert!(!held.reserve(0), "not even an empty one");
         drop(answer);
-        assert!(held.reserve(10).is_some());
+        assert!(held.reserve(10));
     }
 
     #[test]
     fn cores_that_reserve_at_once_never_pass_the_most() {
-        let held = Arc::new(HeldBytes::new(100));
+        let held = HeldBytes::new(100);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..10_000 {
-                        let body = held.reserve(40);
+                        let has_room = held.reserve(40);
                         assert!(held.now() <= 100);
-                        drop(body);
+                        held.release(if has_room { 40 } else { 0 });
                     }
                 });
             }

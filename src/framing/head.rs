@@ -73,6 +73,7 @@ impl Head {
 
     /// Reads on in `bytes`, which begin where the head does and are more than at the last call;
     /// stops behind the start line and at the end.
+    #[inline]
     pub(super) fn read<'head>(
         &mut self,
         bytes: &'head [u8],
@@ -105,10 +106,10 @@ impl Head {
                 self.has_start_line = true;
                 return Ok(Line::Start(line));
             }
-            if line.is_empty() {
-                return Ok(Line::End(self.line_start));
+            match line.first() {
+                None => return Ok(Line::End(self.line_start)),
+                Some(first) => self.read_field(*first, line, limits, lists)?,
             }
-            self.read_field(line, limits, lists)?;
         }
     }
 
@@ -130,8 +131,11 @@ impl Head {
         }
     }
 
+    /// Few fields begin with one of these letters, so most are done with the first look.
+    #[inline]
     fn read_field(
         &mut self,
+        first: u8,
         line: &[u8],
         limits: HeadLimits,
         lists: Lists,
@@ -140,23 +144,20 @@ impl Head {
         if self.fields > limits.max_fields {
             return Err(Violation::TooManyFields);
         }
-        match line.first() {
-            Some(b'C' | b'c') => {
-                if let Some(value) = value_of(b"content-length", line)? {
-                    self.read_length(value, lists)?;
-                }
-            }
-            Some(b'T' | b't') => {
-                if let Some(value) = value_of(b"transfer-encoding", line)? {
-                    self.read_coding(value)?;
-                }
-            }
-            Some(b' ' | b'\t') if self.fields == 1 => return Err(Violation::LeadingWhitespace),
-            Some(b' ' | b'\t') => return Err(Violation::Folded),
-            Some(b':') => return Err(Violation::EmptyName),
-            _ => {}
+        match first {
+            b'C' | b'c' => match value_of(b"content-length", line) {
+                None => Ok(()),
+                Some(value) => self.read_length(value?, lists),
+            },
+            b'T' | b't' => match value_of(b"transfer-encoding", line) {
+                None => Ok(()),
+                Some(value) => self.read_coding(value?),
+            },
+            b' ' | b'\t' if self.fields == 1 => Err(Violation::LeadingWhitespace),
+            b' ' | b'\t' => Err(Violation::Folded),
+            b':' => Err(Violation::EmptyName),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn read_length(&mut self, value: &[u8], lists: Lists) -> Result<(), Violation> {
@@ -209,21 +210,21 @@ impl Head {
 }
 
 /// The value of a field line, if this is its name.
+#[inline]
 fn value_of<'line, const LENGTH: usize>(
     name: &[u8; LENGTH],
     line: &'line [u8],
-) -> Result<Option<&'line [u8]>, Violation> {
-    let Some((start, rest)) = line.split_first_chunk::<LENGTH>() else {
-        return Ok(None);
-    };
+) -> Option<Result<&'line [u8], Violation>> {
+    let (start, rest) = line.split_first_chunk::<LENGTH>()?;
+    let (behind, value) = rest.split_first()?;
     // The byte behind the name first: it tells most other fields apart.
-    match rest.split_first() {
-        Some((b':', value)) if start.eq_ignore_ascii_case(name) => Ok(Some(value)),
-        Some((b' ' | b'\t', _)) if start.eq_ignore_ascii_case(name) => {
-            Err(Violation::SpaceBeforeColon)
-        }
-        _ => Ok(None),
+    if !matches!(behind, b':' | b' ' | b'\t') || !start.eq_ignore_ascii_case(name) {
+        return None;
     }
+    Some(match behind {
+        b':' => Ok(value),
+        _ => Err(Violation::SpaceBeforeColon),
+    })
 }
 
 /// Without the whitespace that may stand around a value.

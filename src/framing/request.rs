@@ -1,7 +1,5 @@
 //! The requests of one client connection.
 
-use memchr::{memchr, memchr2};
-
 use super::body::{Body, State};
 use super::head::{Announced, Head, HeadLimits, Line, Lists};
 use super::violation::Violation;
@@ -237,17 +235,18 @@ fn request_line(line: &[u8]) -> Result<RequestLine, Violation> {
         Some((rest, b" HTTP/1.0")) => (rest, true),
         _ => return Err(without_version(line)),
     };
-    let target = match memchr(b' ', rest) {
-        None | Some(0) => return Err(Violation::RequestLine),
-        Some(end) => rest.get(end + 1..).unwrap_or_default(),
-    };
-    match memchr2(b' ', b'#', target) {
-        None if target.is_empty() => Err(Violation::RequestLine),
+    // Both are short; a search that is fast for long ones would not pay.
+    let mut words = rest.splitn(2, |byte| *byte == b' ');
+    let (method, target) = (words.next(), words.next().unwrap_or_default());
+    if method.is_none_or(<[u8]>::is_empty) || target.is_empty() {
+        return Err(Violation::RequestLine);
+    }
+    match target.iter().find(|byte| matches!(byte, b' ' | b'#')) {
         None => Ok(RequestLine {
             is_old_version,
-            is_head: rest.starts_with(b"HEAD "),
+            is_head: method == Some(b"HEAD"),
         }),
-        Some(found) if target.get(found) == Some(&b'#') => Err(Violation::Fragment),
+        Some(b'#') => Err(Violation::Fragment),
         Some(_) => Err(Violation::RequestLine),
     }
 }

@@ -45,7 +45,11 @@ impl ReplyBody {
     }
 
     /// An answer that is passed on as it comes; `record` is written when it ends.
-    pub(super) fn streamed(stream: AnswerStream, record: Record, exchanges: TaskTracker) -> Self {
+    pub(super) fn streamed(
+        stream: Box<AnswerStream>,
+        record: Record,
+        exchanges: TaskTracker,
+    ) -> Self {
         let passage = Some(Passage { stream, record });
         Self(Kind::Streamed(Box::new(StreamedReply {
             passage,
@@ -65,7 +69,7 @@ struct StreamedReply {
 /// The answer and its record; they end together.
 #[derive(Debug)]
 struct Passage {
-    stream: AnswerStream,
+    stream: Box<AnswerStream>,
     record: Record,
 }
 

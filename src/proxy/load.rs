@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::body::{Held, HeldBytes};
+use crate::body::HeldBytes;
 use crate::config::ServerConfig;
 use crate::telemetry::metrics::{LoadMetrics, Metrics};
 
@@ -33,8 +33,8 @@ pub struct Load {
 #[derive(Debug)]
 pub(super) struct Place {
     load: Arc<Load>,
-    /// Room for its body; none where there is no body to hold.
-    body: Option<Held>,
+    /// Room for its body.
+    body_bytes: u64,
 }
 
 /// The process is full: nothing was taken, and nothing is sent.
@@ -86,18 +86,16 @@ impl Load {
         let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
         let mut place = Place {
             load: Arc::clone(self),
-            body: None,
+            body_bytes: 0,
         };
         if before >= self.max_in_flight {
             return Err(self.turn_away(Overloaded::InFlight));
         }
-        if self.held.is_full() {
+        // Looked at for an empty body, too; nothing is written to what all cores share then.
+        if self.held.is_full() || (body_bytes > 0 && !self.held.reserve(body_bytes)) {
             return Err(self.turn_away(Overloaded::HeldBytes));
         }
-        if body_bytes > 0 {
-            let body = self.held.reserve(body_bytes);
-            place.body = Some(body.ok_or_else(|| self.turn_away(Overloaded::HeldBytes))?);
-        }
+        place.body_bytes = body_bytes;
         Ok(place)
     }
 
@@ -130,14 +128,17 @@ impl Load {
 impl Place {
     /// Gives back what the body turned out not to need.
     pub(super) fn keep_for_body(&mut self, bytes: u64) {
-        if let Some(body) = &mut self.body {
-            body.shrink_to(bytes);
+        let surplus = self.body_bytes.saturating_sub(bytes);
+        if surplus > 0 {
+            self.body_bytes -= surplus;
+            self.load.held.release(surplus);
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.keep_for_body(0);
         self.load.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }

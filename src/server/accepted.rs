@@ -68,6 +68,10 @@ impl Accepted {
     ///
     /// # Cancel safety
     /// As [`serve_connection`]; dropped while it is silent, it is counted in `dropped_idle`.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments twice, for the whole life of the connection"
+    )]
     pub fn serve<S: Service>(
         self,
         service: S,
@@ -75,8 +79,6 @@ impl Accepted {
         dropped_idle: Arc<AtomicUsize>,
         ended: impl Send,
     ) -> impl Future<Output = ()> + Send {
-        // One block that uses what it has captured in place: an `async fn`, or one in another, would
-        // keep all of that twice, for the whole life of the connection.
         async move {
             let Ok(stream) = self.stream.adopt() else {
                 return;
@@ -194,42 +196,14 @@ impl Place {
 mod tests {
     use std::net::TcpListener;
 
-    use bytes::Bytes;
-    use http::{Request, Response};
-    use http_body_util::Empty;
-    use hyper::body::Incoming;
     use prometheus::{IntCounter, IntGauge};
 
-    use super::super::connection::Malformed;
+    use super::super::connection::tests::Nobody;
     use super::*;
     use crate::config::ListenerConfig;
 
     /// What a silent connection may cost beside its socket: this, and what tokio adds to a task.
     const SILENT_BYTES: usize = 640;
-
-    #[derive(Clone)]
-    struct Nothing;
-
-    impl Service for Nothing {
-        type Body = Empty<Bytes>;
-
-        async fn answer(
-            self,
-            _request: Request<Incoming>,
-            _connection: Arc<ConnectionInfo>,
-        ) -> Response<Self::Body> {
-            Response::new(Empty::new())
-        }
-
-        fn refuse(
-            self,
-            _why: Malformed,
-            _is_head: bool,
-            _connection: Arc<ConnectionInfo>,
-        ) -> Response<Self::Body> {
-            Response::new(Empty::new())
-        }
-    }
 
     #[tokio::test]
     async fn a_silent_connection_is_a_small_task() {
@@ -248,7 +222,7 @@ mod tests {
         let stream = std::net::TcpStream::connect(address).expect("it listens");
         let stream = Stream::Tcp(stream, address);
         let accepted = Accepted::new(stream, Arc::new(info), None, place, None, &metrics);
-        let serving = accepted.serve(Nothing, CancellationToken::new(), Arc::default(), ());
+        let serving = accepted.serve(Nobody, CancellationToken::new(), Arc::default(), ());
         let size = size_of_val(&serving);
         assert!(size <= SILENT_BYTES, "{size} bytes");
     }

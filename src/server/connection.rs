@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
@@ -122,7 +122,8 @@ pub async fn serve_connection<T, S>(
             } else {
                 report_disagreement(&request, &connection);
             }
-            let is_last = watch.requests() == connection.listener.max_requests_per_connection;
+            let is_last = watch.requests() == connection.listener.max_requests_per_connection
+                || closes_unseen(request.headers());
             let (service, connection) = (service.clone(), Arc::clone(&connection));
             let (watch, draining) = (Arc::clone(&watch), draining.clone());
             async move {
@@ -232,6 +233,19 @@ fn refused_by_hyper(ended: &hyper::Result<()>, watch: &Watch) -> Option<Malforme
     })
 }
 
+/// Whether the client says `close` in a line that hyper does not read: it has bytes beyond ASCII.
+///
+/// # Source
+/// RFC 9112 section 9.6: a server that is told so must not read another request.
+fn closes_unseen(headers: &HeaderMap) -> bool {
+    let says_close = |line: &HeaderValue| {
+        let mut options = line.as_bytes().split(|byte| *byte == b',');
+        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
+    };
+    let mut lines = headers.get_all(CONNECTION).iter();
+    lines.any(|line| line.to_str().is_err() && says_close(line))
+}
+
 /// Either reader has a fault, and whoever sent this may know which.
 #[cold]
 fn report_disagreement(request: &Request<Incoming>, connection: &ConnectionInfo) {
@@ -308,14 +322,15 @@ fn look(watch: &Watch, listener: &ListenerInfo, drain_began: Option<Instant>) ->
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::config::ListenerConfig;
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    /// Answers everything with nothing.
     #[derive(Clone)]
-    struct Nobody;
+    pub(in crate::server) struct Nobody;
 
     impl Service for Nobody {
         type Body = http_body_util::Empty<Bytes>;

@@ -111,7 +111,7 @@ impl<T> GuardedIo<T> {
         let messages = self.guard.messages();
         if messages != self.messages {
             self.messages = messages;
-            self.watch.received();
+            // A head that comes whole is a request at once, and needs no clock of its own.
             self.watch.passed_head(messages, self.guard.framing());
         } else if self.guard.is_within_head() {
             self.watch.received();

@@ -90,7 +90,14 @@ impl Watch {
         if is_pending != is_deaf {
             let since = if is_pending { self.micros().max(1) } else { 0 };
             self.deaf_since.store(since, Ordering::Relaxed);
+            if self.phase_bits() == 3 {
+                self.enter(Phase::Answered);
+            }
         }
+    }
+
+    fn phase_bits(&self) -> u64 {
+        self.state.load(Ordering::Relaxed) & 0b11
     }
 
     fn micros(&self) -> u64 {
@@ -110,7 +117,7 @@ impl Watch {
     }
 
     pub(super) fn received(&self) {
-        if self.state.load(Ordering::Relaxed) & 0b11 == 0 {
+        if self.phase_bits() == 0 {
             self.enter(Phase::Head);
         }
     }
@@ -127,14 +134,17 @@ impl Watch {
     /// Whether hyper may have something to say: a request is being answered, or its reply is not
     /// all written.
     pub(super) fn owes_reply(&self) -> bool {
-        self.state.load(Ordering::Relaxed) & 0b10 != 0
+        self.phase_bits() & 0b10 != 0
     }
 
     /// Notes that all is written that hyper had; whether this was the end of a reply.
     pub(super) fn flushed(&self) -> bool {
-        let is_answered = self.state.load(Ordering::Relaxed) & 0b11 == 3;
+        let state = self.state.load(Ordering::Relaxed);
+        let is_answered = state & 0b11 == 3;
         if is_answered {
-            self.enter(Phase::Idle);
+            // Since the reply was complete, or since the client took the last of it: without
+            // another look at the clock.
+            self.state.store(state & !0b11, Ordering::Relaxed);
         }
         is_answered
     }

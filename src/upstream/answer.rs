@@ -35,7 +35,7 @@ pub enum AnswerBody {
     /// Complete; the outcome is `answered`. It is counted as held until the count is dropped.
     Held(Bytes, Held),
     /// Longer than `upstream.hold_answer`; the outcome is known when it ends.
-    Streamed(AnswerStream),
+    Streamed(Box<AnswerStream>),
 }
 
 /// Receives the answer that belongs to `head` until it is complete or too long to hold.
@@ -53,10 +53,10 @@ pub(super) async fn receive(
     let is_long = |bytes: u64| bytes > limits.hold_answer_bytes as u64;
     let status = head.status;
     let stream = |start, rest, mut lease: Lease, meter| {
-        lease.is_answering(status);
-        AnswerBody::Streamed(AnswerStream::new(
+        lease.long_answer_began(status);
+        AnswerBody::Streamed(Box::new(AnswerStream::new(
             start, rest, lease, status, meter, limits, deadline,
-        ))
+        )))
     };
 
     let mut start = Start::default();

@@ -321,11 +321,11 @@ pub(super) fn failure_of(error: &hyper::Error, body: Option<&StreamProgress>) ->
 fn agree(response: &Response<Incoming>, number: u64, meter: &Meter) -> bool {
     let (answers, framing) = meter.answers();
     let length = response.body().size_hint().exact();
-    let has_coding = response.headers().contains_key(TRANSFER_ENCODING);
+    let has_coding = || response.headers().contains_key(TRANSFER_ENCODING);
     let same_framing = match framing {
         Framing::Length(announced) => length == Some(announced),
-        Framing::Chunked => length.is_none() && has_coding,
-        Framing::UntilEnd => length.is_none() && !has_coding,
+        Framing::Chunked => length.is_none() && has_coding(),
+        Framing::UntilEnd => length.is_none() && !has_coding(),
     };
     answers == number && same_framing
 }

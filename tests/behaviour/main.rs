@@ -13,6 +13,7 @@ mod drains;
 mod environment_firewall;
 mod explain;
 mod header_hygiene;
+mod http_conformance;
 mod injects_credential;
 mod limits;
 mod never_doubles_a_payment;

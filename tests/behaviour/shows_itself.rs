@@ -237,7 +237,7 @@ fn the_reader_of_these_tests_refuses_what_prometheus_would() {
 }
 
 /// What is worth waking somebody, or telling them in the morning.
-const ALERTS: [(&str, &str); 11] = [
+const ALERTS: [(&str, &str); 12] = [
     (
         "increase(gateway_proxy_requests_total{outcome=\"unknown\"}[5m]) > 0",
         "Somebody has to look these orders up at MODEN; the access log names the requests.",
@@ -253,6 +253,11 @@ const ALERTS: [(&str, &str); 11] = [
     (
         "min_over_time(gateway_paused[15m]) == 1",
         "A pause lasts, or was forgotten: every payment is refused with 503 `paused` until `resume`.",
+    ),
+    (
+        "max_over_time(gateway_upstream_breaker_state[1m]) == 2",
+        "The circuit breaker is open: MODEN, or the way to it, fails, and payments are refused with 503 \
+         `upstream-unavailable`; the application log says by what.",
     ),
     (
         "rate(gateway_upstream_connect_failures_total[5m]) > 0.1",
@@ -292,9 +297,9 @@ fn the_catalogue_in_the_documentation_is_the_one_in_the_code() {
     let metrics = Metrics::build(Environment::Sandbox);
     metrics.proxy(["route"].into_iter(), ["code"].into_iter());
     metrics.listener(0);
-    metrics.listener_tls(0);
     metrics.load();
     metrics.read_load(|| 0, || 0);
+    metrics.listener_tls(0);
     metrics.policy("policy", LimitMode::Enforce);
     let scrape = parse(&metrics.render()).expect("a valid text");
     let catalogue = catalogue(&scrape.0);

@@ -348,6 +348,32 @@ fn refusals_and_failures_that_are_not_the_upstreams_open_no_breaker() {
     );
 }
 
+#[test]
+fn clients_that_send_their_bodies_too_slowly_open_no_breaker() {
+    let upstream = ScriptedUpstream::start(|mut conversation| conversation.discard());
+    let gateway = TestGateway::builder()
+        .scripted(&upstream)
+        .upstream("exchange_timeout = \"100ms\"\nbreaker = { failures = 2 }")
+        .start();
+    let head = "POST /pay/upload HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 1000000\r\n\r\n";
+    for _ in 0..4 {
+        let mut client = gateway.connect();
+        client.begin(head);
+        client.write(vec![b'x'; 70_000]);
+        let answer = client.answer();
+        assert_eq!(answer.code(), "upstream-timeout");
+        assert_eq!(answer.outcome(), "unknown");
+    }
+    let state = || gateway.admin("/status").json()["upstream"]["breaker"].clone();
+    assert_eq!(state(), "closed");
+    // Bodies that came whole and get no answer are the upstream's fault.
+    for number in 0..2 {
+        let answer = gateway.exchange(payment(&format!("order-{number}")));
+        assert_eq!(answer.code(), "upstream-timeout");
+    }
+    assert_eq!(state(), "open");
+}
+
 /// Waits between two bytes of what drips.
 fn drip(conversation: &mut Conversation, words: &str, pause: Duration) {
     for byte in words.as_bytes() {

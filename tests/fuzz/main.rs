@@ -44,15 +44,13 @@ fn the_framing_guard_and_hyper_find_the_same_messages() {
 }
 
 #[test]
-#[ignore = "there is no framing guard in front of hyper yet"]
 fn no_bytes_make_more_requests_than_a_strict_reader_finds() {
-    run("request", targets::request, 500);
+    run("request", targets::request, 1_000);
 }
 
 #[test]
-#[ignore = "there is no framing guard behind hyper's client yet"]
 fn no_answer_looks_whole_that_is_not() {
-    run("answer", targets::answer, 500);
+    run("answer", targets::answer, 1_000);
 }
 
 /// Calls a target with every entry of its corpus, and with this many mutations of them.

@@ -218,7 +218,7 @@ fn a_dropped_ticket_of_a_probe_gives_its_place_back() {
     drop(probe);
     let probe = breaker.begin().expect("the place is free");
     // The beginning of a long answer is enough, and the rest counts like any exchange.
-    let rest = probe.is_answering(StatusCode::OK, Instant::now());
+    let rest = probe.long_answer_began(StatusCode::OK, Instant::now());
     assert_eq!(breaker.state(), BreakerState::Closed);
     rest.expect("it is closed")
         .failed(UpstreamError::not_sent(Failure::Reset));

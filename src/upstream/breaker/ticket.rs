@@ -42,7 +42,7 @@ impl Ticket {
 
     /// The beginning of a long answer came. It has shown what a probe is to show, and its end may be
     /// far off; from here on it is one exchange among others.
-    pub(in super::super) fn is_answering(
+    pub(in super::super) fn long_answer_began(
         mut self,
         status: StatusCode,
         now: Instant,

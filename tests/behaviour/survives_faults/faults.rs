@@ -172,6 +172,10 @@ fn reset() -> Seen {
     Seen::new(502, "upstream-reset", "unknown")
 }
 
+fn unreached() -> Seen {
+    Seen::new(502, "upstream-unreachable", "not-sent")
+}
+
 fn invalid() -> Seen {
     Seen::new(502, "upstream-invalid", "unknown")
 }

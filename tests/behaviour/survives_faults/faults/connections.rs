@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Asked, End, Fault, Moment, Seen, answer, chunked, fault, fine, invalid, late, reset, says,
-    unread,
+    unreached, unread,
 };
 use crate::support::Conversation;
 use crate::survives_faults::{GOOD, drip};
@@ -44,11 +44,12 @@ pub(super) fn broken_off() -> Vec<Fault> {
     ];
     let mut all = Vec::new();
     for (verb, end) in [("closes", End::Fin), ("resets", End::Reset)] {
-        // Where nothing was written yet, the request goes to the next connection, which is good.
+        // Where nothing was written yet, the request goes to the next connection, which is good; a
+        // reset may even come before the connection is set up.
         all.push(unread(
             format!("{verb} before it reads"),
             move |_| end,
-            vec![reset(), fine()],
+            vec![reset(), fine(), unreached()],
         ));
         let in_head = move |conversation: &mut Conversation| {
             conversation.fragment(20);
