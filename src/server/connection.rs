@@ -12,13 +12,14 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::{self, Parts};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::close::{close, refuse};
 use super::guarded::GuardedIo;
 use super::listener::{ConnectionInfo, ListenerInfo};
+use super::silence::ends_in_time;
 use super::watch::{Phase, Watch, WatchedBody};
 use crate::framing::{HeadLimits, Meaning, Violation};
 
@@ -27,6 +28,11 @@ use crate::framing::{HeadLimits, Meaning, Violation};
 /// Long enough that a client in the middle of sending its next request still gets an answer, with
 /// `Connection: close`; short enough that idle connections do not hold up the end.
 pub(super) const DRAIN_LINGER: Duration = Duration::from_secs(1);
+
+/// How long a connection may be without a request before it gives back what serving one takes.
+///
+/// Long enough that busy connections never do, short enough that many idle ones cost little.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// Answers the requests of a connection.
 pub trait Service: Clone + Send + 'static {
@@ -147,6 +153,75 @@ pub async fn serve_connection<T, S>(
         max_bytes: listener.max_header_bytes,
         max_fields: listener.max_header_fields,
     };
+    let mut unended = Unended {
+        watch: Arc::clone(&watch),
+        dropped_idle: Some(dropped_idle),
+    };
+    let mut io = GuardedIo::new(io, Arc::clone(&watch), abort, limits);
+    let mut drain_began = None;
+    let end = loop {
+        // Behind a pointer, because a connection at rest needs none of it.
+        let talk = Box::pin(talk(
+            io,
+            answer.clone(),
+            &watch,
+            &listener,
+            &draining,
+            drain_began,
+        ));
+        let end;
+        (io, end, drain_began) = talk.await;
+        if !matches!(end, End::Rest) {
+            break end;
+        }
+        let dropped_idle = unended.dropped_idle.take();
+        let patience = listener.idle_timeout.saturating_sub(watch.phase().1);
+        let came = match &dropped_idle {
+            Some(idle) => ends_in_time(io.await_bytes(), patience, &draining, idle).await,
+            None => None,
+        };
+        unended.dropped_idle = dropped_idle;
+        if !matches!(came, Some(Ok(true))) {
+            break End::Silent;
+        }
+    };
+    let refused = match &end {
+        End::Late => Some(Malformed::Late),
+        End::Itself(ended) => io
+            .refusal()
+            .map(Malformed::Framing)
+            .or(refused_by_hyper(ended, &watch)),
+        End::Silent | End::Stuck | End::Rest => None,
+    };
+    // In boxes, because few connections come here and all would have to have room for it.
+    if let Some(why) = refused {
+        let reply = service.refuse(why, io.is_head(), connection);
+        watch.give_up_head();
+        Box::pin(refuse(io, reply, draining)).await;
+    } else if matches!(end, End::Itself(Ok(()))) {
+        Box::pin(close(io, draining)).await;
+    } else if matches!(end, End::Silent) {
+        // Nothing is lost of a connection that is closed because no request came.
+        Box::pin(io.shut_down()).await;
+    }
+    unended.dropped_idle = None;
+}
+
+/// Serves requests until the connection ends or has been without one for [`REST_AFTER`]; then the
+/// stream is taken back from hyper, which keeps two buffers of 8 KiB as long as it has it.
+async fn talk<T, S, B>(
+    io: GuardedIo<T>,
+    answer: S,
+    watch: &Watch,
+    listener: &ListenerInfo,
+    draining: &CancellationToken,
+    mut drain_began: Option<Instant>,
+) -> (GuardedIo<T>, End, Option<Instant>)
+where
+    T: Read + Write + Unpin,
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Disagreement>,
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync> + 'static,
+{
     let mut serving = http1::Builder::new()
         .half_close(true)
         // One buffer and one `send` for a small reply: 5 % cheaper than gathering its parts.
@@ -155,34 +230,27 @@ pub async fn serve_connection<T, S>(
         .max_buf_size(listener.max_header_bytes)
         // Our own timer below tells a slow head from an idle connection; hyper's does not.
         .header_read_timeout(None)
-        .serve_connection(
-            GuardedIo::new(io, Arc::clone(&watch), abort, limits),
-            answer,
-        );
-
-    // Behind `serving`, so that it is dropped first and finds the connection as it was.
-    let mut unended = Unended {
-        watch: Arc::clone(&watch),
-        dropped_idle: Some(dropped_idle),
-    };
-    let mut timer = pin!(tokio::time::sleep(listener.header_timeout));
-    let mut drain_began = None;
-    // Nothing is lost of a connection that is closed because no request came.
-    let mut has_last_reply = true;
+        .serve_connection(io, answer);
+    let mut timer = pin!(tokio::time::sleep(REST_AFTER.min(listener.header_timeout)));
+    let mut is_shutting_down = false;
     let end = loop {
         tokio::select! {
             biased;
-            ended = &mut serving => break End::Itself(ended),
+            ended = &mut serving => break match is_shutting_down {
+                true => End::Silent,
+                false => End::Itself(ended),
+            },
             () = draining.cancelled(), if drain_began.is_none() => {
                 drain_began = Some(Instant::now());
             }
             () = timer.as_mut() => {}
         }
-        let next = match look(&watch, &listener, drain_began) {
+        let next = match look(watch, listener, drain_began) {
             Look::Again(wait) => wait,
+            Look::Quiet => break End::Rest,
             Look::Idle => {
                 Pin::new(&mut serving).graceful_shutdown();
-                has_last_reply = false;
+                is_shutting_down = true;
                 listener.idle_timeout
             }
             Look::Late => break End::Late,
@@ -190,24 +258,13 @@ pub async fn serve_connection<T, S>(
         };
         timer.as_mut().reset(Instant::now() + next);
     };
-    let io = serving.into_parts().io;
-    let refused = match &end {
-        End::Late => Some(Malformed::Late),
-        End::Itself(ended) => io
-            .refusal()
-            .map(Malformed::Framing)
-            .or(refused_by_hyper(ended, &watch)),
-        End::Stuck => None,
-    };
-    // In boxes, because few connections come here and all would have to have room for it.
-    if let Some(why) = refused {
-        let reply = service.refuse(why, io.is_head(), connection);
-        watch.give_up_head();
-        Box::pin(refuse(io, reply, draining)).await;
-    } else if has_last_reply && matches!(end, End::Itself(Ok(()))) {
-        Box::pin(close(io, draining)).await;
+    let Parts { io, read_buf, .. } = serving.into_parts();
+    // hyper would have ended it in a moment, or keeps what it should not have: no rest, no more.
+    let is_closing = io.is_shutting_down() || !read_buf.is_empty();
+    match end {
+        End::Rest if is_closing => (io, End::Silent, drain_began),
+        end => (io, end, drain_began),
     }
-    unended.dropped_idle = None;
 }
 
 /// How serving a connection ended.
@@ -219,6 +276,10 @@ enum End {
     Late,
     /// The client takes nothing of its reply.
     Stuck,
+    /// No request has come for a while; one may still come.
+    Rest,
+    /// No request came.
+    Silent,
 }
 
 /// What hyper has refused of itself: the guard looks at the framing only.
@@ -280,6 +341,8 @@ impl Drop for Unended {
 enum Look {
     /// No deadline is missed; none can be for this long.
     Again(Duration),
+    /// No request has come for [`REST_AFTER`], and one may still come.
+    Quiet,
     /// No request came.
     Idle,
     /// A head did not become complete.
@@ -300,7 +363,8 @@ fn look(watch: &Watch, listener: &ListenerInfo, drain_began: Option<Instant>) ->
     }
     let (limit, lasted, missed) = match watch.phase() {
         (Phase::Idle, lasted) => match drain_began {
-            None => (listener.idle_timeout, lasted, Look::Idle),
+            None if lasted >= listener.idle_timeout => return Look::Idle,
+            None => (REST_AFTER.min(listener.idle_timeout), lasted, Look::Quiet),
             // However long it was idle before, the linger begins with the drain.
             Some(began) => (
                 listener.idle_timeout.min(DRAIN_LINGER),
@@ -323,6 +387,10 @@ fn look(watch: &Watch, listener: &ListenerInfo, drain_began: Option<Instant>) ->
 
 #[cfg(test)]
 pub(super) mod tests {
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::task::JoinHandle;
+
     use super::*;
     use crate::config::ListenerConfig;
 
@@ -363,20 +431,98 @@ pub(super) mod tests {
         ListenerInfo::new("test".to_owned(), &ListenerConfig::default())
     }
 
+    const REQUEST: &[u8] = b"POST /pay/a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n!";
+
+    /// A client of [`Nobody`], and the connection that serves it.
+    fn connect(draining: &CancellationToken) -> (DuplexStream, JoinHandle<()>) {
+        let (client, server) = tokio::io::duplex(1024);
+        let connection = ConnectionInfo {
+            peer: "test".to_owned(),
+            peer_address: None,
+            listener: Arc::new(listener()),
+        };
+        let serving = serve_connection(
+            TokioIo::new(server),
+            |_| {},
+            Arc::new(connection),
+            Nobody,
+            draining.clone(),
+            Arc::default(),
+        );
+        #[expect(clippy::disallowed_methods, reason = "the test waits for it")]
+        let serving = tokio::spawn(serving);
+        (client, serving)
+    }
+
+    async fn assert_served(client: &mut DuplexStream) {
+        let mut reply = Vec::new();
+        while !reply.ends_with(b"\r\n\r\n") {
+            let came = client.read_buf(&mut reply).await;
+            assert_ne!(came.expect("it is open"), 0, "it was closed");
+        }
+        assert!(reply.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_has_rested_is_served_as_before() {
+        let (mut client, serving) = connect(&CancellationToken::new());
+        for pause in [0, 1, 2, 30, 59] {
+            tokio::time::sleep(pause * SECOND).await;
+            let (beginning, rest) = REQUEST.split_at(7);
+            client.write_all(beginning).await.expect("it is open");
+            tokio::time::sleep(3 * SECOND).await;
+            client.write_all(rest).await.expect("it is open");
+            assert_served(&mut client).await;
+        }
+        let began = Instant::now();
+        let end = client.read(&mut [0]).await.expect("an orderly end");
+        assert_eq!((end, began.elapsed().as_secs()), (0, 60));
+        serving.await.expect("it has not panicked");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_begins_after_a_rest_has_its_deadline() {
+        let (mut client, serving) = connect(&CancellationToken::new());
+        client.write_all(REQUEST).await.expect("it is open");
+        assert_served(&mut client).await;
+        tokio::time::sleep(20 * SECOND).await;
+        let began = Instant::now();
+        client.write_all(b"POST /").await.expect("it is open");
+        assert_served(&mut client).await;
+        assert_eq!(began.elapsed().as_secs(), 5, "it was refused in time");
+        drop(client);
+        serving.await.expect("it has not panicked");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_ends_a_connection_that_rests() {
+        let draining = CancellationToken::new();
+        let (mut client, serving) = connect(&draining);
+        client.write_all(REQUEST).await.expect("it is open");
+        assert_served(&mut client).await;
+        tokio::time::sleep(20 * SECOND).await;
+        draining.cancel();
+        let began = Instant::now();
+        let end = client.read(&mut [0]).await.expect("an orderly end");
+        assert_eq!((end, began.elapsed()), (0, DRAIN_LINGER));
+        serving.await.expect("it has not panicked");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_ends_at_its_deadline() {
         let (watch, listener) = (Watch::new(), listener());
-        assert_eq!(look(&watch, &listener, None), Look::Again(5 * SECOND));
+        assert_eq!(look(&watch, &listener, None), Look::Again(REST_AFTER));
+        tokio::time::advance(REST_AFTER).await;
+        assert_eq!(look(&watch, &listener, None), Look::Quiet);
         tokio::time::advance(58 * SECOND).await;
-        assert_eq!(look(&watch, &listener, None), Look::Again(2 * SECOND));
-        tokio::time::advance(2 * SECOND).await;
+        assert_eq!(look(&watch, &listener, None), Look::Quiet);
+        tokio::time::advance(SECOND).await;
         assert_eq!(look(&watch, &listener, None), Look::Idle);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_begins_after_a_look_is_timed_exactly() {
         let (watch, listener) = (Watch::new(), listener());
-        assert_eq!(look(&watch, &listener, None), Look::Again(5 * SECOND));
         tokio::time::advance(SECOND).await;
         watch.received();
         tokio::time::advance(4 * SECOND).await;

@@ -6,15 +6,20 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
+use tokio::time::timeout;
 
 use super::watch::Watch;
 use crate::framing::{HeadLimits, RequestGuard, Violation};
 
 /// What one read takes at most; hyper's own buffer begins with half of it.
 const SCRATCH_BYTES: usize = 16 * 1024;
+
+/// How long closing may take; above TLS a last record has to fit into the socket.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// Where bytes lie while the guard looks at them: one place for all connections of a core,
@@ -51,6 +56,8 @@ pub(super) struct GuardedIo<T> {
     is_mute: bool,
     /// Whether the client has closed its side.
     is_at_end: bool,
+    /// Whether somebody has begun to close ours.
+    is_shutting_down: bool,
 }
 
 impl<T> GuardedIo<T> {
@@ -68,6 +75,7 @@ impl<T> GuardedIo<T> {
             refusal: None,
             is_mute: false,
             is_at_end: false,
+            is_shutting_down: false,
         }
     }
 
@@ -84,6 +92,11 @@ impl<T> GuardedIo<T> {
     /// Whether the client has closed its side, so that nothing can come any more.
     pub(super) fn is_at_end(&self) -> bool {
         self.is_at_end
+    }
+
+    /// Whether somebody has begun to close our side.
+    pub(super) fn is_shutting_down(&self) -> bool {
+        self.is_shutting_down
     }
 
     /// Shows the guard what is held; whether anything of it may be handed over.
@@ -170,6 +183,25 @@ impl<T: Read + Unpin> GuardedIo<T> {
         })
     }
 
+    /// Waits for the next bytes, and keeps them for hyper; whether there are any, or the client has
+    /// closed its side.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when it is dropped.
+    pub(super) async fn await_bytes(&mut self) -> io::Result<bool> {
+        poll_fn(|context| {
+            SCRATCH.with_borrow_mut(|scratch| {
+                let mut read = ReadBuf::new(scratch);
+                ready!(Pin::new(&mut self.io).poll_read(context, read.unfilled()))?;
+                self.held.extend_from_slice(read.filled());
+                self.has_unseen = true;
+                self.is_at_end = read.filled().is_empty();
+                Poll::Ready(Ok(!self.is_at_end))
+            })
+        })
+        .await
+    }
+
     /// Reads what the client still sends and throws it away, until it has closed its side or this
     /// many bytes have come.
     ///
@@ -195,6 +227,12 @@ impl<T: Read + Unpin> GuardedIo<T> {
 }
 
 impl<T: Write + Unpin> GuardedIo<T> {
+    /// Closes our side, if that takes no time.
+    pub(super) async fn shut_down(&mut self) {
+        let shutdown = poll_fn(|context| Pin::new(&mut self.io).poll_shutdown(context));
+        let _ = timeout(SHUTDOWN_TIMEOUT, shutdown).await;
+    }
+
     /// Writes a last reply past hyper, which has ended, and closes the sending side.
     pub(super) async fn write_last(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
@@ -295,6 +333,7 @@ impl<T: Write + Unpin> Write for GuardedIo<T> {
         if this.refusal.is_some() || this.is_mute || this.watch.is_cut() {
             return Poll::Ready(Ok(()));
         }
+        this.is_shutting_down = true;
         Pin::new(&mut this.io).poll_shutdown(context)
     }
 }
