@@ -330,6 +330,31 @@ fn an_orderly_end_says_so_and_a_cut_reply_does_not() {
 }
 
 #[test]
+fn what_is_no_request_is_refused_inside_tls_with_an_orderly_end() {
+    let simulator = TestSimulator::start();
+    let setup = setup();
+    let gateway = TestGateway::builder()
+        .simulator(&simulator)
+        .listener(&setup.files.listener())
+        .listener("header_timeout = \"200ms\"")
+        .start();
+    let attempts = [
+        ("POST /pay/a HTTP/1.1\r\nHost: a\r\nA : b\r\n\r\n", "400"),
+        ("POST /pay/a HTTP/1.1\r\nHost: a\r\n", "408"),
+    ];
+    for (attempt, status) in attempts {
+        let mut client =
+            TlsClient::connect(gateway.address(), &setup.config()).expect("a handshake");
+        client.write(attempt);
+        let said = client.rest().expect("it ends with close_notify");
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{said}");
+        assert!(said.contains("problem+json"), "{said}");
+    }
+    assert_eq!(gateway.stop().len(), 2, "each has its line");
+}
+
+#[test]
 fn a_client_that_takes_nothing_of_its_reply_is_left() {
     let upstream = ScriptedUpstream::start(|mut conversation| {
         if conversation.request().is_some() {
