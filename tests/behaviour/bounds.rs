@@ -147,6 +147,9 @@ fn a_drain_ends_connections_that_say_nothing() {
     let mut late = gateway.connect();
     await_connections(&gateway, 21.0);
     gateway.begin_drain();
+    eventually("failing readiness", || {
+        (gateway.admin("/readyz").status() == 503).then_some(())
+    });
     let answer = late.exchange(payment("late"));
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.field("connection"), "close");
